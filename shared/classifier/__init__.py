@@ -1,0 +1,1 @@
+"""Image classifiers: training data, training, weights, runtimes, prediction, metrics."""

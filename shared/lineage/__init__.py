@@ -1,0 +1,1 @@
+"""Where a model comes from: manifests, the registry of versions, plots."""
