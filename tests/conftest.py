@@ -1,7 +1,13 @@
 """Fixtures that the whole test suite shares; every test runs against real services of its own."""
 
 import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +44,93 @@ def leaf_weights() -> Path:
     if not file.is_file():
         pytest.skip("the real weights are not beside this checkout")
     return file
+
+
+@pytest.fixture
+def db() -> Iterator[Any]:
+    """A fresh database on FiftyOne's own MongoDB server, dropped afterwards."""
+    import fiftyone.core.odm as foo
+
+    database = foo.get_db_conn().client[f"mbari-test-{uuid.uuid4().hex[:12]}"]
+    yield database
+    database.client.drop_database(database.name)
+
+
+_S3_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()  # until whoever started it is gone
+"""
+
+
+@contextmanager
+def _s3_server() -> Iterator[dict[str, str]]:
+    """An S3 server (moto) over HTTP in a process of its own; yields the secrets to reach it."""
+    command = [sys.executable, "-c", _S3_SERVER]
+    # Without INITIAL_NO_AUTH_ACTION_COUNT it lets any credentials in.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(server.stdout.readline())}",
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "test/secret+that/must-never-be-shown",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        server.stdin.close()
+        server.wait(20)
+
+
+def aws(service: str, secrets: dict[str, str]) -> Any:
+    """A plain boto3 client, for tests to look behind the suite's own."""
+    import boto3
+
+    return boto3.session.Session(
+        aws_access_key_id=secrets["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=secrets["AWS_SECRET_ACCESS_KEY"],
+        region_name=secrets["AWS_DEFAULT_REGION"],
+    ).client(service, endpoint_url=secrets["AWS_ENDPOINT_URL"])
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """The secrets of a real S3 server over HTTP that accepts any credentials."""
+    with _s3_server() as secrets:
+        yield secrets
+
+
+@pytest.fixture
+def bucket(s3: dict[str, str]) -> str:
+    """The name of a fresh, empty bucket on the server of `s3`."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    aws("s3", s3).create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def guarded_s3() -> Iterator[dict[str, str]]:
+    """The secrets of an S3 server that checks credentials; these may list and read the bucket `guarded`, not write.
+
+    The bucket holds the object `models/a.txt`.
+    """
+    import json
+    import urllib.request
+
+    with _s3_server() as secrets:
+        client, iam = aws("s3", secrets), aws("iam", secrets)
+        client.create_bucket(Bucket="guarded")
+        client.put_object(Bucket="guarded", Key="models/a.txt", Body=b"readable")
+        iam.create_user(UserName="reader")
+        statement = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
+        made = iam.create_access_key(UserName="reader")["AccessKey"]
+        start_checking = f"{secrets['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+        urllib.request.urlopen(start_checking, data=b"0").close()
+        yield secrets | {
+            "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+        }
