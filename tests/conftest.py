@@ -70,7 +70,6 @@ sys.stdin.read()  # until whoever started it is gone
 def _s3_server() -> Iterator[dict[str, str]]:
     """An S3 server (moto) over HTTP in a process of its own; yields the secrets to reach it."""
     command = [sys.executable, "-c", _S3_SERVER]
-    # Without INITIAL_NO_AUTH_ACTION_COUNT it lets any credentials in.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -117,7 +116,8 @@ def guarded_s3() -> Iterator[dict[str, str]]:
     The bucket holds the object `models/a.txt`.
     """
     import json
-    import urllib.request
+
+    import httpx
 
     with _s3_server() as secrets:
         client, iam = aws("s3", secrets), aws("iam", secrets)
@@ -128,8 +128,8 @@ def guarded_s3() -> Iterator[dict[str, str]]:
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
         made = iam.create_access_key(UserName="reader")["AccessKey"]
-        start_checking = f"{secrets['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
-        urllib.request.urlopen(start_checking, data=b"0").close()
+        # From here on the server checks who asks.
+        httpx.post(f"{secrets['AWS_ENDPOINT_URL']}/moto-api/reset-auth", content=b"0").raise_for_status()
         yield secrets | {
             "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
