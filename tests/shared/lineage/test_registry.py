@@ -215,25 +215,44 @@ def race(action, count: int) -> list[str]:
     return outcomes
 
 
+class Simultaneous(Registry):
+    """A registry whose first `count` readers of the aliases wait for one another before they go on to write."""
+
+    def __init__(self, db, count: int):
+        super().__init__(db)
+        self.waiting, self.barrier, self.lock = count, threading.Barrier(count), threading.Lock()
+
+    def aliases(self, model):
+        found = super().aliases(model)
+        with self.lock:
+            self.waiting -= 1
+            wait = self.waiting >= 0
+        if wait:
+            self.barrier.wait()
+        return found
+
+
 @pytest.mark.parametrize("exists", [False, True], ids=["made", "moved"])
-def test_of_many_with_one_expectation_one_wins(registry, exists):
+def test_of_many_with_one_expectation_one_wins(db, registry, exists):
     versions = [f"20260101T000000_{i:06x}" for i in range(13)]
     for version in versions:
         registry.add(record(version=version))
     before = versions[12] if exists else None
     if exists:
         registry.set_alias("ptvr", "production", versions[12])
-    outcomes = race(lambda i: registry.set_alias("ptvr", "production", versions[i], expected=before), 12)
+    contended = Simultaneous(db, 12)
+    outcomes = race(lambda i: contended.set_alias("ptvr", "production", versions[i], expected=before), 12)
     assert outcomes.count("ok") == 1
     assert registry.aliases("ptvr")["production"] == versions[outcomes.index("ok")]
     assert len(registry.history("ptvr", "production")) == 1 + exists
 
 
-def test_moves_without_expectation_all_get_through_and_none_is_lost(registry):
+def test_moves_without_expectation_all_get_through_and_none_is_lost(db, registry):
     versions = [f"20260101T000000_{i:06x}" for i in range(12)]
     for version in versions:
         registry.add(record(version=version))
-    assert set(race(lambda i: registry.set_alias("ptvr", "candidate", versions[i]), 12)) == {"ok"}
+    contended = Simultaneous(db, 12)
+    assert set(race(lambda i: contended.set_alias("ptvr", "candidate", versions[i]), 12)) == {"ok"}
     history = registry.history("ptvr", "candidate")
     assert sorted(change.version for change in history) == versions
     assert [change.previous for change in history] == [None, *(change.version for change in history[:-1])]
