@@ -1,0 +1,3 @@
+"""The operators of this plugin; it has none yet."""
+
+OPERATORS: tuple[type, ...] = ()
