@@ -1,0 +1,49 @@
+# What a person does with this project; `make` alone lists it. The environment is set up when first needed.
+PYTHON ?= python3
+VENV := .venv/bin/python
+STAMP := .venv/.set-up
+export PYTHON
+
+.PHONY: help demo app test bench lint zips lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   the whole loop on drawn plankton; IMAGES=<folder of class folders> WEIGHTS=<file> for real ones"
+	@echo "make app    FiftyOne's App on the demo dataset, with the plugins and a delegated worker"
+	@echo "make test   every test; ARGS=... goes to pytest"
+	@echo "make bench  the benchmarks, or one: NAME=..."
+	@echo "make lint   ruff and mypy"
+	@echo "make zips   dist/<plugin>.zip, to upload to FiftyOne"
+	@echo "make lock   renew requirements.lock; ARGS=--upgrade for newer versions"
+	@echo "make clean  remove what was built and the demo's database; .venv stays"
+
+$(STAMP): requirements.lock scripts/setup.sh scripts/uv.txt
+	@sh scripts/setup.sh
+
+demo: $(STAMP)
+	@$(VENV) scripts/demo.py $(if $(IMAGES),--images '$(IMAGES)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(ARGS)
+
+app: $(STAMP)
+	@$(VENV) scripts/app.py $(ARGS)
+
+test: $(STAMP)
+	@$(VENV) -m pytest $(ARGS)
+
+bench: $(STAMP)
+	@$(VENV) scripts/bench.py $(NAME)
+
+lint: $(STAMP)
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+	@$(VENV) -m mypy
+
+zips: $(STAMP)
+	@$(VENV) scripts/build_zips.py
+
+lock:
+	@sh scripts/setup.sh uv
+	@build/uv/bin/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --quiet \
+		$(ARGS) --output-file requirements.lock
+
+clean:
+	rm -rf build dist
