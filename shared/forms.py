@@ -1,0 +1,252 @@
+"""The inputs of operators' forms, drawn from one declaration: the operator's pydantic parameters.
+
+A parameter's type, default, bounds, title and description are written once, in the operator's
+`Params`; the form shows them and the run validates with them, so both say the same.
+"""
+
+from __future__ import annotations
+
+import time
+import types as python_types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
+
+from .errors import InputError
+
+T = TypeVar("T")
+
+# Keys that FiftyOne itself puts among an operator's parameters.
+_SYSTEM_KEYS = {"view_target", "custom_view_target", "panel_state", "delegation_target"}
+
+CACHE_SECONDS = 60.0
+_cache: dict[Any, tuple[float, Any]] = {}
+
+
+class Form:
+    """Builds an operator's form from its parameters.
+
+    Args:
+        ctx: FiftyOne's execution context
+        params: the operator's pydantic model
+    """
+
+    def __init__(self, ctx: Any, params: type[BaseModel]) -> None:
+        self.ctx = ctx
+        self.inputs = types.Object()
+        self._params = params
+        self._notices = 0
+
+    def value(self, name: str) -> Any:
+        """What the person has entered for a parameter so far, else its default (None when there is none)."""
+        entered = self.ctx.params.get(name)
+        if entered is not None and entered != "":
+            return entered
+        default = self._params.model_fields[name].get_default(call_default_factory=True)
+        return None if default is PydanticUndefined else default
+
+    def target(self) -> None:
+        """Lets the person choose the samples: selection, current view or dataset."""
+        if self.ctx.dataset is not None:
+            self.inputs.view_target(self.ctx)
+
+    def fields(self, *names: str) -> None:
+        """Adds the inputs of several parameters, each drawn from its declaration."""
+        for name in names:
+            self.field(name)
+
+    def field(self, name: str, **more: Any) -> types.Property:
+        """Adds one parameter's input, drawn from its declaration.
+
+        Args:
+            name: the parameter
+            **more: overrides for FiftyOne's property, such as `default` or `view`
+        """
+        declared = self._params.model_fields[name]
+        kind, optional = _unwrap(declared.annotation)
+        default = declared.get_default(call_default_factory=True)
+        options = {
+            "label": declared.title or name.replace("_", " ").capitalize(),
+            "description": declared.description,
+            "required": declared.is_required(),
+            "default": None if default is PydanticUndefined else default,
+            **more,
+        }
+        if get_origin(kind) is Literal:
+            return self.choice(name, [(v, str(v)) for v in get_args(kind)], **more)
+        if kind is bool:
+            return self.inputs.bool(name, **{"view": types.CheckboxView(), **options})
+        if kind in (int, float):
+            low, high = _bounds(declared.metadata)
+            add = self.inputs.int if kind is int else self.inputs.float
+            return add(name, min=low, max=high, **options)
+        if get_origin(kind) is list:
+            return self.inputs.list(name, types.String(), **options)
+        return self.inputs.str(name, allow_empty=optional, **options)
+
+    def choice(
+        self, name: str, choices: Sequence[tuple[Any, str]], *, free: bool = False, several: bool = False, **more: Any
+    ) -> types.Property:
+        """Adds a parameter that is chosen from a list.
+
+        Args:
+            name: the parameter
+            choices: (value, label) pairs
+            free: whether another value may be typed
+            several: whether any number may be chosen
+            **more: overrides for FiftyOne's property
+        """
+        declared = self._params.model_fields[name]
+        default = declared.get_default(call_default_factory=True)
+        options = {
+            "label": declared.title or name.replace("_", " ").capitalize(),
+            "description": declared.description,
+            "required": declared.is_required(),
+            "default": None if default is PydanticUndefined else default,
+            **more,
+        }
+        kind = types.AutocompleteView if free or several else types.DropdownView
+        view = kind(multiple=several, allow_user_input=free, allow_duplicates=False) if free or several else kind()
+        for value, label in choices:
+            view.add_choice(value, label=label)
+        if several:
+            return self.inputs.list(name, types.String(), view=view, **options)
+        if free:
+            return self.inputs.str(name, view=view, **options)
+        return self.inputs.enum(name, [value for value, _ in choices], view=view, **options)
+
+    def label_field(self, name: str = "label_field") -> str | None:
+        """Adds the choice of a `Classification` field; returns the chosen one if it exists."""
+        from .samples import label_fields
+
+        if self.ctx.dataset is None:
+            self.error("Open a dataset first.")
+            return None
+        have = label_fields(self.ctx.dataset)
+        chosen = self.value(name)
+        self.choice(name, [(field, field) for field in have], free=True)
+        if chosen in have:
+            return chosen
+        said = ", ".join(have) or "none yet"
+        self.error(f"The dataset has no Classification field {chosen!r} (it has: {said}).")
+        return None
+
+    def sample_field(self, name: str, *kinds: type[fo.Field]) -> None:
+        """Adds the optional choice of one of the dataset's fields of these types."""
+        from .samples import fields
+
+        have = fields(self.ctx.dataset, *kinds) if self.ctx.dataset is not None else []
+        self.choice(name, [(field, field) for field in have if field not in ("id", "filepath")], free=True)
+
+    def notice(self, text: str) -> None:
+        """Shows a neutral remark."""
+        self._view(types.Notice(label=text))
+
+    def warning(self, text: str) -> None:
+        """Shows something the person should know before starting; the run is still possible."""
+        self._view(types.Warning(label=text))
+
+    def error(self, text: str) -> None:
+        """Shows why the run is not possible as it stands, and keeps it from being started."""
+        property = self._view(types.Error(label=text))
+        property.invalid = True
+        property.error_message = text
+
+    def table(self, rows: Sequence[Mapping[str, Any]], label: str) -> None:
+        """Shows rows of equal keys as a table."""
+        if rows:
+            self._notices += 1
+            name = f"_table_{self._notices}"
+            show_table(self.inputs, name, rows, label)
+
+    def on_request(self, question: str) -> bool:
+        """Adds a check box for something that takes long to show; True once it is ticked."""
+        self._notices += 1
+        name = f"_show_{self._notices}"
+        self.inputs.bool(name, label=question, default=False, view=types.CheckboxView())
+        return bool(self.ctx.params.get(name))
+
+    def _view(self, view: types.View) -> types.Property:
+        self._notices += 1
+        return self.inputs.view(f"_notice_{self._notices}", view)
+
+
+def show_table(target: types.Object, name: str, rows: Sequence[Mapping[str, Any]], label: str) -> None:
+    """Adds a read-only table of rows (dicts with the same keys) to a form or an output."""
+    view = types.TableView()
+    for key in rows[0]:
+        view.add_column(key, label=str(key).replace("_", " "))
+    row_type = types.Object()
+    for key in rows[0]:
+        row_type.str(key)
+    target.list(name, row_type, label=label, view=view, default=[dict(row) for row in rows], read_only=True)
+
+
+def cached(key: Any, compute: Callable[[], T], seconds: float = CACHE_SECONDS) -> T:
+    """Remembers a slow answer for a short while, since a form is drawn again at every key stroke."""
+    now = time.monotonic()
+    hit = _cache.get(key)
+    if hit is not None and now - hit[0] < seconds:
+        return hit[1]
+    value = compute()
+    for old in [k for k, (then, _) in _cache.items() if now - then > seconds]:
+        _cache.pop(old, None)
+    _cache[key] = (now, value)
+    return value
+
+
+def validate(model: type[BaseModel], params: Mapping[str, Any]) -> Any:
+    """Turns an operator's raw parameters into its pydantic model.
+
+    Raises:
+        InputError: one sentence for all that is wrong, misspelt names of parameters included
+    """
+    given = {
+        name: value
+        for name, value in params.items()
+        if not name.startswith("_") and name not in _SYSTEM_KEYS and value is not None
+    }
+    unknown = [name for name in given if name not in model.model_fields]
+    if unknown:
+        raise InputError("; ".join(_unknown(name, model.model_fields) for name in unknown) + ".")
+    # An emptied text box is no value: the default stands, as the form says.
+    given = {name: value for name, value in given.items() if value != ""}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise InputError("; ".join(_sentence(e) for e in error.errors()) + ".") from None
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"There is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "parameters"
+    if error["type"] == "missing":
+        return f"The parameter {where!r} is required"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"The parameter {where!r} cannot be {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _unwrap(annotation: Any) -> tuple[Any, bool]:
+    """The type inside `X | None`, and whether None was allowed."""
+    if get_origin(annotation) in (Union, python_types.UnionType):
+        inner = [a for a in get_args(annotation) if a is not type(None)]
+        return inner[0], len(inner) < len(get_args(annotation))
+    return annotation, False
+
+
+def _bounds(metadata: Iterable[Any]) -> tuple[float | None, float | None]:
+    low = high = None
+    for constraint in metadata:
+        low = getattr(constraint, "ge", getattr(constraint, "gt", low))
+        high = getattr(constraint, "le", getattr(constraint, "lt", high))
+    return low, high

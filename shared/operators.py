@@ -1,0 +1,244 @@
+"""The base of every operator: one declaration gives execution options, form, record, errors.
+
+An operator says what it is (`Spec`), which parameters it takes (`Params`, a pydantic model), and
+does its work in `work(job)`; everything that FiftyOne and the person need around that is here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import fiftyone.core.odm as odm
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+from pydantic import BaseModel
+
+from .errors import InputError, SuiteError
+from .forms import Form, show_table, validate
+from .runs import Monitor, Run
+
+SECRETS = (
+    "MBARI_ARTIFACTS",
+    "MBARI_LABEL_STORE",
+    "MBARI_LABEL_STORE_TOKEN",
+    "MBARI_VOCABULARY",
+    "MBARI_TRUSTED_WEIGHTS",
+    "MBARI_WEBHOOK_URL",
+    "MBARI_PRICE_PER_HOUR",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an operator is, in one place.
+
+    Attributes:
+        name: the last part of its URI
+        label: its name in the operator browser
+        description: one sentence for the operator browser
+        icon: the name of a Material icon
+        risk: what it can do by mistake: "low" reads, "medium" adds, "high" changes what people made
+        execution: "immediate"; "delegated" only; or "either", with delegated as the default choice
+        target: whether it works on samples that the person chooses
+        needs_dataset: whether it can be run without a dataset
+        distributed: whether FiftyOne Enterprise may cut it into parts for several workers
+        recorded: whether each run leaves a record (long or changing operators)
+    """
+
+    name: str
+    label: str
+    description: str
+    icon: str
+    risk: Literal["low", "medium", "high"]
+    execution: Literal["immediate", "delegated", "either"] = "either"
+    target: bool = True
+    needs_dataset: bool = True
+    distributed: bool = False
+    recorded: bool = True
+
+
+@dataclass
+class Job:
+    """What an operator's work gets to see.
+
+    Attributes:
+        params: the validated parameters
+        dataset: the dataset, or None
+        view: the samples to work on, or None for operators without a target
+        secrets: the secrets that are set, by name
+        run: progress and the question whether to stop; a `Run` where the operator is recorded
+        user: who started it, or None
+        db: the MongoDB database of FiftyOne, for the suite's own collections
+    """
+
+    params: Any
+    dataset: Any
+    view: Any
+    secrets: Mapping[str, str]
+    run: Monitor
+    user: str | None
+    db: Any
+
+
+class SuiteOperator(foo.Operator):
+    """Base of the suite's operators; subclasses give `spec`, `Params` and `work`."""
+
+    spec: ClassVar[Spec]
+
+    class Params(BaseModel):
+        """The operator's parameters."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """FiftyOne's view of the declaration."""
+        spec = self.spec
+        return foo.OperatorConfig(
+            name=spec.name,
+            label=spec.label,
+            description=spec.description,
+            icon=spec.icon,
+            dynamic=True,
+            allow_immediate_execution=spec.execution != "delegated",
+            allow_delegated_execution=spec.execution != "immediate",
+            default_choice_to_delegated=spec.execution == "either",
+            allow_distributed_execution=spec.distributed,
+            risk_level=spec.risk,
+            view_target=spec.target,
+        )
+
+    def form(self, form: Form) -> None:
+        """Adds the operator's inputs; by default every parameter as declared."""
+        form.fields(*self.Params.model_fields)
+
+    def run_name(self, params: Any, count: int | None) -> str:
+        """What people call this run; `count` is the number of samples it works on."""
+        return self.spec.label if count is None else f"{self.spec.label} on {count:,} ROIs"
+
+    def work(self, job: Job) -> dict[str, Any]:
+        """Does the work.
+
+        Returns:
+            JSON-ready counts; "message" is one paragraph for the person, lists of dicts become tables
+
+        Raises:
+            SuiteError: when nothing could be done; the message is shown as it is
+        """
+        raise TypeError(f"{type(self).__name__} does not say what it does")
+
+    def resolve_input(self, ctx: Any) -> types.Property:
+        """Draws the form."""
+        form = Form(ctx, self.Params)
+        if self.spec.needs_dataset and ctx.dataset is None:
+            form.error("Open a dataset first.")
+        else:
+            if self.spec.target:
+                form.target()
+            self.form(form)
+        return types.Property(form.inputs, view=types.View(label=self.spec.label))
+
+    def resolve_run_name(self, ctx: Any) -> str:
+        """The name under which the Runs page lists this execution."""
+        try:
+            params = validate(self.Params, ctx.params)
+        except InputError:
+            return self.spec.label  # the run itself says what is wrong
+        return self.run_name(params, target_view(ctx).count() if self.spec.target else None)
+
+    def resolve_output(self, ctx: Any) -> types.Property:
+        """Shows a result: its message, its tables, then the remaining figures."""
+        outputs = types.Object()
+        result = ctx.results or {}
+        for name, value in result.items():
+            label = name.replace("_", " ")
+            if name == "message":
+                outputs.view(name, types.Notice(label=value))
+            elif isinstance(value, list) and value and isinstance(value[0], dict):
+                show_table(outputs, name, value, label)
+            elif isinstance(value, (list, dict)):
+                outputs.obj(name, label=label, view=types.JSONView())
+            elif value is not None:
+                outputs.str(name, label=label, read_only=True)
+        return types.Property(outputs, view=types.View(label=self.spec.label))
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Validates, does the work under a record, and makes every error say itself plainly."""
+        try:
+            return self._execute(ctx)
+        except SuiteError as error:
+            # FiftyOne shows `traceback.format_exc()`, which puts a cause first: so the one sentence
+            # a person needs stands at the top, and the traceback below it for whoever wants it.
+            raise error from type(error)(str(error))
+
+    def _execute(self, ctx: Any) -> dict[str, Any]:
+        params = validate(self.Params, ctx.params)
+        if self.spec.needs_dataset and ctx.dataset is None:
+            raise InputError("Open a dataset first.")
+        view = target_view(ctx) if self.spec.target else None
+        db = odm.get_db_conn()
+        user = user_name(ctx)
+        if not self.spec.recorded:  # quick ones: nothing to stop, nothing to look up later
+            return self.work(Job(params, ctx.dataset, view, secrets(ctx), Monitor(), user, db))
+        operation = ctx.request_params.get("run_doc") if ctx.delegated else None
+        run = Run(
+            db,
+            self.uri,
+            self.run_name(params, view.count() if view is not None else None),
+            params.model_dump(mode="json"),
+            dataset=ctx.dataset.name if ctx.dataset is not None else None,
+            by=user,
+            operation=str(operation) if operation else None,
+            show=lambda fraction, label: ctx.set_progress(progress=fraction, label=label),
+            cancelled=lambda: bool(operation) and _was_marked_failed(operation),
+        )
+        try:
+            result = self.work(Job(params, ctx.dataset, view, secrets(ctx), run, user, db))
+        except BaseException as error:
+            run.fail(error)
+            raise
+        result = {**result, "run": run.id}
+        if run.stop_reason:
+            result["stopped"] = run.stop_reason
+        run.finish(result)
+        if not ctx.delegated:
+            ctx.ops.reload_dataset()
+        return result
+
+
+def target_view(ctx: Any) -> Any:
+    """The samples to work on: an explicit `view_target`, else the selection, else the current view.
+
+    FiftyOne's own `ctx.target_view()` does not look at a selection that nobody named as the target.
+    """
+    explicit = ctx.params.get("view_target") or ctx.request_params.get("view_target")
+    if explicit is None and ctx.selected:
+        return ctx.view.select(ctx.selected)
+    return ctx.target_view()
+
+
+def secrets(ctx: Any) -> dict[str, str]:
+    """The suite's secrets that are set; the environment serves where an operator is not given any."""
+    found = {name: ctx.secret(name) for name in SECRETS}
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def user_name(ctx: Any) -> str | None:
+    """Who started it, as far as FiftyOne says: Enterprise knows, the open-source App does not."""
+    user = getattr(ctx, "user", None)
+    named = getattr(user, "email", None) or getattr(user, "name", None) or getattr(ctx, "user_id", None)
+    return str(named) if named else os.environ.get("USER")
+
+
+def _was_marked_failed(operation: Any) -> bool:
+    from fiftyone.operators.delegated import DelegatedOperationService
+    from fiftyone.operators.executor import ExecutionRunState
+
+    document = DelegatedOperationService().get(operation)
+    return document is None or document.run_state == ExecutionRunState.FAILED

@@ -1,0 +1,320 @@
+"""The only door to a FiftyOne dataset: plain columns out, plain columns in, always in bulk.
+
+Nothing here loops over `sample` objects. A batch costs one round trip to read and one to write,
+and only one batch is in memory, so a million samples need no more of it than ten thousand
+(12 bytes a sample for the list of ids apart).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+from bson import ObjectId
+from pymongo import UpdateMany, UpdateOne
+
+from .errors import InputError
+
+BATCH = 2048
+SPLITS = ("train", "val", "test")
+UNREADABLE = "unreadable"
+
+
+def ids(view: fo.SampleCollection) -> np.ndarray:
+    """The ids of the view's samples in its order, shape (N,), 12 bytes each."""
+    found = view.values("_id")
+    packed = b"".join(i.binary for i in found)
+    return np.frombuffer(packed, dtype="V12")
+
+
+def batches(view: fo.SampleCollection, columns: Mapping[str, str], size: int = BATCH) -> Iterator[dict[str, list[Any]]]:
+    """Reads a view in its order, a bounded number of samples at a time.
+
+    Args:
+        view: the samples to read
+        columns: name of a column -> path of a field, such as {"label": "ground_truth.label"}; a path
+            the dataset does not have gives a column of None
+        size: samples a batch
+
+    Yields:
+        a dict of equally long lists: "id" (str) and each named column
+    """
+    order = ids(view)
+    for start in range(0, len(order), size):
+        chunk = [str(ObjectId(i.tobytes())) for i in order[start : start + size]]
+        yield _read(view, chunk, columns)
+
+
+def _read(view: fo.SampleCollection, chunk: list[str], columns: Mapping[str, str]) -> dict[str, list[Any]]:
+    dataset = view._root_dataset
+    known = {name: path for name, path in columns.items() if has_path(dataset, path)}
+    # Through the view's dataset, not the view: the ids already say which samples, and sorting again
+    # for every batch would make the whole quadratic.
+    rows = zip(*dataset.select(chunk).values(["id", *known.values()]), strict=True)
+    found = {row[0]: row[1:] for row in rows}
+    present = [i for i in chunk if i in found]  # a sample deleted since is no longer there
+    table: dict[str, list[Any]] = {"id": present}
+    for position, name in enumerate(known):
+        table[name] = [found[i][position] for i in present]
+    for name in columns:
+        table.setdefault(name, [None] * len(present))
+    return table
+
+
+def read(view: fo.SampleCollection, columns: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Reads whole columns of a view; see `batches`. For tables that the work needs at once."""
+    table: dict[str, list[Any]] = {"id": [], **{name: [] for name in columns}}
+    for batch in batches(view, columns, size=50_000):
+        for name, values in batch.items():
+            table[name].extend(values)
+    return table
+
+
+def has_path(dataset: fo.Dataset, path: str) -> bool:
+    """Whether the dataset's schema has this field or sub-field."""
+    return path in ("id", "filepath", "tags") or dataset.get_field(path) is not None
+
+
+def fields(dataset: fo.Dataset, *types: type) -> list[str]:
+    """Names of the dataset's own fields of these types (`fo.StringField`, `fo.Classification`, ...)."""
+    found = []
+    for name, field in dataset.get_field_schema().items():
+        document = getattr(field, "document_type", None)
+        if isinstance(field, tuple(t for t in types if issubclass(t, fo.Field))) or document in types:
+            found.append(name)
+    return found
+
+
+def label_fields(dataset: fo.Dataset) -> list[str]:
+    """Names of the dataset's `Classification` fields."""
+    return fields(dataset, fo.Classification)
+
+
+def require_label_field(dataset: fo.Dataset, name: str) -> None:
+    """Checks that `name` is a `Classification` field of the dataset.
+
+    Raises:
+        InputError: if it is missing or of another type
+    """
+    if name in label_fields(dataset):
+        return
+    have = ", ".join(label_fields(dataset)) or "none"
+    what = "is not a Classification field" if dataset.has_sample_field(name) else "does not exist"
+    raise InputError(f"The field {name!r} {what} in dataset {dataset.name!r}; its Classification fields: {have}.")
+
+
+def source_path(dataset: fo.Dataset, label_field: str, id_field: str = "elemental_id") -> str:
+    """Where the id of the label in the database of record is: a sample field, else a label attribute."""
+    return id_field if dataset.has_sample_field(id_field) else f"{label_field}.{id_field}"
+
+
+def prepare_label_field(dataset: fo.Dataset, name: str, info: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Makes sure that a `Classification` field exists, and says in its `info` who wrote it.
+
+    Raises:
+        InputError: if a field of that name has another type
+    """
+    if not dataset.has_sample_field(name):
+        dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
+    require_label_field(dataset, name)
+    field = dataset.get_field(name)
+    field.info = {**(field.info or {}), **info}
+    field.save()
+    # FiftyOne's brain reads the order of stored logits from the classes of the field.
+    if dataset.classes.get(name) != list(classes):
+        dataset.classes[name] = list(classes)
+        dataset.save()
+
+
+def write_labels(
+    dataset: fo.Dataset,
+    field: str,
+    sample_ids: Sequence[str],
+    labels: Sequence[str | None],
+    confidences: Sequence[float],
+    logits: np.ndarray | None = None,
+) -> None:
+    """Writes one `Classification` a sample; a label of None takes the field's value away.
+
+    Writing the same twice, or in other batches, leaves the same documents: a label's id is derived
+    from the sample and the field.
+
+    Args:
+        dataset: the dataset
+        field: an existing `Classification` field
+        sample_ids: N sample ids
+        labels: N labels
+        confidences: N confidences between 0 and 1
+        logits: shape (N, C), stored with each label when given
+    """
+    from fiftyone.core.fields import ArrayField
+
+    encode = ArrayField().to_mongo
+    now = datetime.now(UTC)
+    operations = []
+    for row, (sample_id, label, confidence) in enumerate(zip(sample_ids, labels, confidences, strict=True)):
+        document = None
+        if label is not None:
+            document = {
+                "_id": _label_id(sample_id, field),
+                "_cls": "Classification",
+                "tags": [],
+                "label": label,
+                "confidence": float(confidence),
+            }
+            if logits is not None:
+                document["logits"] = encode(logits[row])
+        change = {"$set": {field: document, "last_modified_at": now}}
+        operations.append(UpdateOne({"_id": ObjectId(sample_id)}, change))
+    if operations:
+        dataset._bulk_write(operations)
+
+
+def _label_id(sample_id: str, field: str) -> ObjectId:
+    return ObjectId(hashlib.sha256(f"{sample_id}/{field}".encode()).digest()[:12])
+
+
+def clear_field(view: fo.SampleCollection, field: str) -> int:
+    """Takes the values of one field away from all samples of a view; returns how many there were."""
+    had = view.exists(field)
+    count = had.count()
+    if count:
+        had.set_field(field, None)
+    return count
+
+
+def set_tags(dataset: fo.Dataset, sample_ids: Sequence[str], tags: Sequence[str | None], among: Sequence[str]) -> None:
+    """Gives each sample one tag of a closed set (or none of it), leaving its other tags alone.
+
+    Args:
+        dataset: the dataset
+        sample_ids: N sample ids
+        tags: N tags, each of `among` or None
+        among: the closed set, such as ("train", "val", "test")
+    """
+    now = datetime.now(UTC)
+    groups: dict[str | None, list[ObjectId]] = {}
+    for sample_id, tag in zip(sample_ids, tags, strict=True):
+        groups.setdefault(tag, []).append(ObjectId(sample_id))
+    for tag, members in groups.items():
+        for start in range(0, len(members), 20_000):
+            chosen = {"_id": {"$in": members[start : start + 20_000]}}
+            others = [other for other in among if other != tag]
+            operations = [
+                UpdateMany({**chosen, "tags": {"$in": others}}, {"$pullAll": {"tags": others}}),
+            ]
+            change: dict[str, Any] = {"$set": {"last_modified_at": now}}
+            if tag is not None:
+                change["$addToSet"] = {"tags": tag}
+            operations.append(UpdateMany(chosen, change))
+            dataset._bulk_write(operations, ordered=True)
+
+
+def mark_unreadable(dataset: fo.Dataset, sample_ids: Sequence[str], readable: Sequence[str] = ()) -> None:
+    """Tags samples whose media cannot be read, and takes the tag from those that can be again."""
+    set_tags(dataset, [*sample_ids, *readable], [UNREADABLE] * len(sample_ids) + [None] * len(readable), (UNREADABLE,))
+
+
+def split_of(tags: Sequence[str] | None) -> str | None:
+    """The split that a sample's tags say: exactly one of train, val, test; else None."""
+    named = [tag for tag in SPLITS if tag in (tags or ())]
+    return named[0] if len(named) == 1 else None
+
+
+def open_view(name: str) -> fo.SampleCollection:
+    """The samples that `dataset` or `dataset/saved view` names.
+
+    Raises:
+        InputError: there is no such dataset or saved view
+    """
+    if fo.dataset_exists(name):
+        return fo.load_dataset(name).view()
+    dataset_name, _, view_name = name.rpartition("/")
+    if not dataset_name or not fo.dataset_exists(dataset_name):
+        raise InputError(f"There is no dataset {name!r}; give the name of a dataset, or dataset/saved view.")
+    dataset = fo.load_dataset(dataset_name)
+    if not dataset.has_saved_view(view_name):
+        have = ", ".join(dataset.list_saved_views()) or "none"
+        raise InputError(f"The dataset {dataset_name!r} has no saved view {view_name!r} (it has: {have}).")
+    return dataset.load_saved_view(view_name)
+
+
+def labelled_rows(view: fo.SampleCollection, label_field: str, group_field: str | None) -> dict[str, list[Any]]:
+    """The columns that training needs: one row a sample, whether labelled or not.
+
+    Returns:
+        equally long lists: dataset, dataset_id, sample_id, source_id, filepath, label, label_id, split, group
+    """
+    dataset = view._root_dataset
+    require_label_field(dataset, label_field)
+    columns = {
+        "filepath": "filepath",
+        "label": f"{label_field}.label",
+        "label_id": f"{label_field}.id",
+        "source_id": source_path(dataset, label_field),
+        "tags": "tags",
+    }
+    if group_field:
+        columns["group"] = group_field
+    table = read(view, columns)
+    count = len(table["id"])
+    return {
+        "dataset": [dataset.name] * count,
+        "dataset_id": [str(dataset._doc.id)] * count,
+        "sample_id": table["id"],
+        "source_id": [_text(v) for v in table["source_id"]],
+        "filepath": table["filepath"],
+        "label": table["label"],
+        "label_id": table["label_id"],
+        "split": [split_of(tags) for tags in table["tags"]],
+        "group": [_text(v) for v in table.get("group", [None] * count)],
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def count_by_split(view: fo.SampleCollection, label_field: str) -> dict[str, dict[str, int]]:
+    """Labelled samples by class and split, counted in the database; `none` is having no split tag."""
+    table: dict[str, dict[str, int]] = {}
+    parts = {split: view.match_tags(split) for split in SPLITS}
+    parts["none"] = view.match_tags(list(SPLITS), bool=False)
+    for split, part in parts.items():
+        for label, count in part.count_values(f"{label_field}.label").items():
+            if label is not None:
+                table.setdefault(label, dict.fromkeys(parts, 0))[split] = count
+    return dict(sorted(table.items()))
+
+
+def write_values(dataset: fo.Dataset, field: str, sample_ids: Sequence[str], values: Sequence[Any]) -> None:
+    """Writes N plain values (str, int, float) to a field; a new field becomes one of strings.
+
+    Raises:
+        InputError: the field exists with another type
+    """
+    if not dataset.has_sample_field(field):
+        dataset.add_sample_field(field, fo.StringField)
+    elif not isinstance(dataset.get_field(field), fo.StringField):
+        raise InputError(f"The field {field!r} of dataset {dataset.name!r} is not one of strings; rename it.")
+    now = datetime.now(UTC)
+    for start in range(0, len(sample_ids), BATCH):
+        pairs = zip(sample_ids[start : start + BATCH], values[start : start + BATCH], strict=True)
+        dataset._bulk_write(
+            [UpdateOne({"_id": ObjectId(i)}, {"$set": {field: v, "last_modified_at": now}}) for i, v in pairs]
+        )
+
+
+def remember(dataset: fo.Dataset, key: str, value: Any) -> None:
+    """Keeps a small fact about the dataset under the suite's own key of its `info`."""
+    dataset.info["mbari"] = {**dataset.info.get("mbari", {}), key: value}
+    dataset.save()
+
+
+def recall(dataset: fo.Dataset, key: str) -> Any:
+    """What `remember` kept, or None."""
+    return (dataset.info or {}).get("mbari", {}).get(key)
