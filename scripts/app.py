@@ -1,0 +1,39 @@
+"""FiftyOne's App on the demo dataset, with the plugins from the zips and a delegated worker; Ctrl-C ends both."""
+
+import argparse
+
+import surroundings
+
+surroundings.prepare()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=5151)
+    parser.add_argument("--address", default="localhost")
+    options = parser.parse_args()
+    surroundings.install_plugins()
+
+    import fiftyone as fo
+    import fiftyone.constants as constants
+
+    # FiftyOne notes there that it greeted this user; the note need not be in the user's home.
+    constants.WELCOME_PATH = str(surroundings.BUILD / "fiftyone" / "welcome.json")
+    if not fo.dataset_exists(surroundings.DATASET):
+        print(f"There is no dataset {surroundings.DATASET!r} yet: run `make demo` first.")
+        return 1
+    dataset = fo.load_dataset(surroundings.DATASET)
+    log = surroundings.BUILD / "app" / "worker.log"
+    with surroundings.delegated_worker(log):
+        session = fo.launch_app(dataset, remote=True, port=options.port, address=options.address)
+        print(f"The App: http://{options.address}:{options.port}   (operators: press ` or the grid's operator button)")
+        print(f"Scheduled runs are executed by a delegated worker; its log: {log}")
+        try:
+            session.wait(-1)
+        except KeyboardInterrupt:
+            print("Closing.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

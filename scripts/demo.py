@@ -1,0 +1,274 @@
+"""The suite's main job, from images to predictions, as an institute would run it.
+
+Draws (or takes) images, builds the zips, makes a dataset, and schedules splits, training and inference as delegated
+operations, which FiftyOne's own worker, a process of its own, executes from the zips' code.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+import uuid
+from collections import Counter
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import surroundings
+
+surroundings.prepare()
+
+MODEL = "demo"
+IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+
+
+class DemoError(Exception):
+    """A step of the demo failed; the message is one sentence."""
+
+
+def main() -> int:
+    options = parse()
+    began = time.monotonic()
+    seconds: dict[str, float] = {}
+    try:
+        report = run(options, seconds)
+    except DemoError as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    report["seconds"] = {**seconds, "total": round(time.monotonic() - began, 1)}
+    path = surroundings.DEMO / "report.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print_outcome(report, path)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="a folder of class folders, instead of drawn images")
+    parser.add_argument("--weights", type=Path, help="a classifier to fine-tune, instead of training from scratch")
+    parser.add_argument("--count", type=int, default=1200, help="how many images to draw")
+    parser.add_argument("--epochs", type=int, help="instead of 20 from scratch, 8 from weights")
+    parser.add_argument("--imgsz", type=int, help="instead of 64 from scratch, 160 from weights")
+    options = parser.parse_args()
+    options.epochs = options.epochs or (8 if options.weights else 20)
+    options.imgsz = options.imgsz or (160 if options.weights else 64)
+    return options
+
+
+def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any]:
+    """Runs every step; returns the report but for its seconds."""
+    with step("Building the zips and unpacking them", seconds, "zips"):
+        surroundings.install_plugins()
+    with step("Collecting images", seconds, "images"):
+        rows = collect(options.images, options.count)
+    with step(f"Building the dataset {surroundings.DATASET!r}", seconds, "dataset"):
+        dataset = build_dataset(rows)
+        print_classes(dataset)
+
+    with surroundings.delegated_worker(surroundings.DEMO / "worker.log") as worker:
+        with step("Splits, no capture day in two of them", seconds, "assign_splits"):
+            group = {"group_field": "capture_day"} if dataset.count("capture_day") else {}
+            execute(worker, dataset, "train_classifier/assign_splits", {"overwrite": True, **group})
+        with step("Training", seconds, "train_classifier"):
+            trained = execute(
+                worker,
+                dataset,
+                "train_classifier/train_classifier",
+                {
+                    "model_name": MODEL,
+                    "base_weights": str(options.weights.resolve()) if options.weights else "yolov8n-cls.yaml",
+                    "epochs": options.epochs,
+                    "imgsz": options.imgsz,
+                    "batch": 32,
+                },
+            )
+        with step("Applying the new version to every image", seconds, "apply_model"):
+            model = {"model": trained["version"], "prediction_field": f"pred_{MODEL}"}
+            applied = execute(worker, dataset, "apply_model/apply_model", model)
+    return {
+        "dataset": dataset.name,
+        "images": len(dataset),
+        "source": str(options.images) if options.images else "drawn",
+        "model": trained["version"],
+        "metrics": metrics_of(trained["version"]),
+        "top1": trained["top1"],
+        "macro_f1": trained["macro_f1"],
+        "majority_share": round(max(dataset.count_values("ground_truth.label").values()) / len(dataset), 4),
+        "applied": applied["counts"],
+        "runtime": applied["runtime"],
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@contextmanager
+def step(title: str, seconds: dict[str, float], name: str):
+    """Says what is being done, and how long it took."""
+    print(f"\n== {title}", flush=True)
+    began = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - began, 1)
+    print(f"   {seconds[name]} s", flush=True)
+
+
+def collect(folder: Path | None, count: int) -> list[dict[str, Any]]:
+    """The images with what is known of them: `filepath`, `label` and further sample fields."""
+    if folder is not None:
+        return read_class_folders(folder)
+    from demo_images import generate
+
+    drawn = surroundings.DEMO / "images"
+    rows = []
+    for roi in generate(drawn, count):
+        row = dict(vars(roi), filepath=str(drawn / roi.file))
+        row["captured_at"] = datetime.fromisoformat(roi.captured_at)
+        row["elemental_id"] = roi.elemental_id or None
+        del row["file"]
+        rows.append(row)
+    return rows
+
+
+def read_class_folders(folder: Path) -> list[dict[str, Any]]:
+    """One class per folder; names like `SPC-PWSSC-<unix time>-...` also give the time and day of capture."""
+    if not folder.is_dir():
+        raise DemoError(f"there is no folder {folder}; IMAGES is a folder with one folder of images per class")
+    rows = []
+    for path in sorted(p for p in folder.glob("*/*") if p.suffix.lower() in IMAGES):
+        row: dict[str, Any] = {
+            "filepath": str(path.resolve()),
+            "label": path.parent.name,
+            # Stands for the id that a database of record would give, and stays the same from run to run.
+            "elemental_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{path.parent.name}/{path.name}")),
+        }
+        if stamp := re.match(r"[A-Z]+-[A-Z]+-(\d{9,10})-", path.name):
+            row["captured_at"] = datetime.fromtimestamp(int(stamp[1]), UTC)
+            row["capture_day"] = f"{row['captured_at']:%Y-%m-%d}"
+        rows.append(row)
+    if not rows:
+        raise DemoError(f"{folder} has no images in class folders; it must look like {folder}/<class>/<image>.png")
+    return rows
+
+
+def build_dataset(rows: list[dict[str, Any]]):
+    """The persistent dataset with all images, made anew."""
+    import fiftyone as fo
+
+    if fo.dataset_exists(surroundings.DATASET):
+        fo.delete_dataset(surroundings.DATASET)
+    dataset = fo.Dataset(surroundings.DATASET, persistent=True)
+    samples = []
+    for row in rows:
+        known = {name: value for name, value in row.items() if name not in ("filepath", "label")}
+        samples.append(fo.Sample(filepath=row["filepath"], ground_truth=fo.Classification(label=row["label"]), **known))
+    dataset.add_samples(samples, progress=False)
+    dataset.compute_metadata(progress=False, skip_failures=True)
+    return dataset
+
+
+def execute(worker, dataset, operator: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Schedules an operator of the suite and waits for the worker to have executed it.
+
+    Returns:
+        the operator's result
+
+    Raises:
+        DemoError: when it failed, with its own sentence
+    """
+    import fiftyone.operators as foo
+    from bson import ObjectId
+    from fiftyone.operators.delegated import DelegatedOperationService
+    from fiftyone.operators.executor import ExecutionError
+    from fiftyone.operators.registry import OperatorRegistry
+
+    registry = OperatorRegistry()
+    if not registry.operator_exists(f"@mbari/{operator}"):
+        reasons = [sentence(error) for error in registry.list_errors()] or ["look at the output above"]
+        raise DemoError(f"{operator} did not register: {reasons[-1]}")
+    try:
+        scheduled = foo.execute_operator(
+            f"@mbari/{operator}", {"dataset": dataset, "params": params, "request_delegation": True}
+        )
+    except ExecutionError as error:
+        raise DemoError(f"{operator}: {sentence(str(error))}") from error
+    service, shown = DelegatedOperationService(), ""
+    while True:
+        operation = service.get(ObjectId(str(scheduled.result["id"])))
+        if operation.run_state == "completed":
+            show_progress("", shown)
+            return (operation.result.result if operation.result else None) or {}
+        if operation.run_state == "failed":
+            show_progress("", shown)
+            raise DemoError(f"{operator}: {sentence(operation.result.error if operation.result else None)}")
+        if worker.poll() is not None:
+            raise DemoError(f"the delegated worker ended by itself; see {surroundings.DEMO / 'worker.log'}")
+        label = operation.status.label if operation.status and operation.status.label else operation.run_state
+        shown = show_progress(label, shown)
+        time.sleep(0.5)
+
+
+def show_progress(label: str, before: str) -> str:
+    """One line that renews itself on a terminal, else a line per stage of the work; returns what it showed."""
+    if sys.stdout.isatty():
+        print(f"\r   {label:<{len(before)}}" if label else f"\r{'':<{len(before) + 3}}\r", end="", flush=True)
+    elif label and label.split(":")[0] != before.split(":")[0]:
+        print(f"   {label}", flush=True)
+    return label
+
+
+def sentence(error: str | None) -> str:
+    """The one sentence meant for a person, out of what FiftyOne keeps of an error."""
+    if not error:
+        return "it failed and left no message"
+    ours = re.search(r"^mbari\.\w+: (.+)$", error, re.MULTILINE)
+    return ours[1] if ours else error.strip().splitlines()[-1]
+
+
+def metrics_of(version: str) -> dict[str, Any]:
+    """The metrics of a model version by split, as it was published."""
+    sys.path.insert(0, str(surroundings.ROOT))
+    from fiftyone.core.odm import get_db_conn
+
+    from shared.artifacts import open_root, scratch
+    from shared.lineage.registry import Registry
+
+    record = Registry(get_db_conn()).resolve(version)
+    root = open_root(os.environ["MBARI_ARTIFACTS"], os.environ)
+    with scratch("demo-") as folder:
+        root.fetch(record.key, {"metrics.json": record.files["metrics.json"]}, folder)
+        return json.loads((folder / "metrics.json").read_text())
+
+
+def print_classes(dataset) -> None:
+    counts = Counter(dataset.count_values("ground_truth.label"))
+    print(f"   {len(dataset):,} images: " + ", ".join(f"{label} {n}" for label, n in counts.most_common()))
+
+
+def print_outcome(report: dict[str, Any], path: Path) -> None:
+    """The metrics as tables, and what to do next."""
+    splits = report["metrics"]
+    print(f"\n{report['model']}: trained on {report['dataset']}, applied with {report['runtime']}\n")
+    names = ("n", "top1", "top5", "macro_precision", "macro_recall", "macro_f1", "ece")
+    print(f"{'':<10}" + "".join(f"{name.replace('macro_', 'macro '):>17}" for name in names))
+    for split, score in splits.items():
+        print(f"{split:<10}" + "".join(f"{_figure(score.get(name)):>17}" for name in names))
+    print(f"(always guessing the most frequent class: {report['majority_share']:.3f})\n")
+    split = "test" if "test" in splits else "val"
+    print(f"{'class (' + split + ')':<34}{'n':>6}{'precision':>12}{'recall':>9}{'F1':>8}")
+    for row in splits[split]["per_class"]:
+        precision, recall, f1 = (_figure(row[name]) for name in ("precision", "recall", "f1"))
+        print(f"{row['label']:<34}{row['n']:>6}{precision:>12}{recall:>9}{f1:>8}")
+    spent = ", ".join(f"{name} {value:g}" for name, value in report["seconds"].items())
+    print(f"\nSeconds: {spent}\nReport:  {os.path.relpath(path)}")
+    print(
+        "\nNext: `make app` opens FiftyOne on this dataset; press ` there and type MBARI or Train to see the operators."
+    )
+
+
+def _figure(value: Any) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

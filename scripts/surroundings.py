@@ -1,0 +1,90 @@
+"""Where demo, App and benchmarks keep their things: all under `build/`, unless the environment says otherwise.
+
+Call `prepare()` before FiftyOne or Ultralytics is imported: both read their settings then.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+DEMO = BUILD / "demo"
+DATASET = "mbari-demo"
+# `fiftyone delegated launch`, without relying on a script that knows the path of its interpreter.
+FIFTYONE = "from fiftyone.core.cli import main; main()"
+
+
+def prepare(home: Path = DEMO) -> None:
+    """Points FiftyOne, Ultralytics and matplotlib at folders of this project; what is set already stays.
+
+    Args:
+        home: folder of the database, the unpacked plugins and the artifact root
+    """
+    for name, value in _settings(home).items():
+        os.environ.setdefault(name, value)
+    for folder in ("mongo", "plugins", "artifacts"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _settings(home: Path) -> dict[str, str]:
+    own = BUILD / "fiftyone"
+    settings = {
+        "FIFTYONE_PLUGINS_DIR": str(home / "plugins"),
+        "FIFTYONE_DEFAULT_DATASET_DIR": str(own / "datasets"),
+        "FIFTYONE_DATASET_ZOO_DIR": str(own / "dataset-zoo"),
+        "FIFTYONE_MODEL_ZOO_DIR": str(own / "model-zoo"),
+        "FIFTYONE_DO_NOT_TRACK": "true",
+        # The open-source App offers "Schedule" only with this.
+        "FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS": "true",
+        "MBARI_ARTIFACTS": str(home / "artifacts"),
+        "YOLO_CONFIG_DIR": str(BUILD / "ultralytics"),
+        "MPLCONFIGDIR": str(BUILD / "matplotlib"),
+    }
+    if "FIFTYONE_DATABASE_URI" not in os.environ:
+        settings |= {
+            # A database of the user's own configuration file must not be touched either.
+            "FIFTYONE_CONFIG_PATH": str(own / "config.json"),
+            "FIFTYONE_APP_CONFIG_PATH": str(own / "app_config.json"),
+            "FIFTYONE_DATABASE_DIR": str(home / "mongo"),
+            # The MongoDB that comes as a wheel is older than FiftyOne likes.
+            "FIFTYONE_DATABASE_VALIDATION": "false",
+        }
+    return settings
+
+
+def install_plugins() -> None:
+    """Builds the zips and unpacks them where FiftyOne looks for plugins, if that folder is the demo's own."""
+    import shutil
+
+    from build_zips import build, unpack
+
+    plugins = Path(os.environ["FIFTYONE_PLUGINS_DIR"])
+    zips = build(ROOT / "dist")
+    if plugins != DEMO / "plugins":
+        return
+    shutil.rmtree(plugins, ignore_errors=True)
+    for archive in zips:
+        unpack(archive, plugins)
+
+
+@contextmanager
+def delegated_worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """FiftyOne's own delegated worker, a process of its own, outside the checkout; ends with the block."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", FIFTYONE, "delegated", "launch"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with log.open("wb") as output:
+        worker = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield worker
+        finally:
+            worker.terminate()
+            try:
+                worker.wait(20)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
