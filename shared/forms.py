@@ -212,7 +212,7 @@ def validate(model: type[BaseModel], params: Mapping[str, Any]) -> Any:
     }
     unknown = [name for name in given if name not in model.model_fields]
     if unknown:
-        raise InputError("; ".join(_unknown(name, model.model_fields) for name in unknown) + ".")
+        raise InputError(" ".join(_unknown(name, model.model_fields) for name in unknown))
     # An emptied text box is no value: the default stands, as the form says.
     given = {name: value for name, value in given.items() if value != ""}
     try:
@@ -225,7 +225,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"There is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"There is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ".")
 
 
 def _sentence(error: Any) -> str:

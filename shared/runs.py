@@ -117,7 +117,7 @@ class Run(Monitor):
         label = f"{what}: {done:,} of {total:,}" if total else what
         _, began, before = self._stage or (0, now, 0)
         seconds, units = now - began, done - before
-        if seconds > 3 and 0 < units and done < total:
+        if seconds > 3 and units > 0 and done < total:
             label += f", about {duration(seconds / units * (total - done))} left"
         return label
 

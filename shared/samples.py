@@ -15,6 +15,7 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 from bson import ObjectId
+from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany, UpdateOne
 
 from .errors import InputError
@@ -24,14 +25,14 @@ SPLITS = ("train", "val", "test")
 UNREADABLE = "unreadable"
 
 
-def ids(view: fo.SampleCollection) -> np.ndarray:
+def ids(view: SampleCollection) -> np.ndarray:
     """The ids of the view's samples in its order, shape (N,), 12 bytes each."""
     found = view.values("_id")
     packed = b"".join(i.binary for i in found)
     return np.frombuffer(packed, dtype="V12")
 
 
-def batches(view: fo.SampleCollection, columns: Mapping[str, str], size: int = BATCH) -> Iterator[dict[str, list[Any]]]:
+def batches(view: SampleCollection, columns: Mapping[str, str], size: int = BATCH) -> Iterator[dict[str, list[Any]]]:
     """Reads a view in its order, a bounded number of samples at a time.
 
     Args:
@@ -49,7 +50,7 @@ def batches(view: fo.SampleCollection, columns: Mapping[str, str], size: int = B
         yield _read(view, chunk, columns)
 
 
-def _read(view: fo.SampleCollection, chunk: list[str], columns: Mapping[str, str]) -> dict[str, list[Any]]:
+def _read(view: SampleCollection, chunk: list[str], columns: Mapping[str, str]) -> dict[str, list[Any]]:
     dataset = view._root_dataset
     known = {name: path for name, path in columns.items() if has_path(dataset, path)}
     # Through the view's dataset, not the view: the ids already say which samples, and sorting again
@@ -65,7 +66,7 @@ def _read(view: fo.SampleCollection, chunk: list[str], columns: Mapping[str, str
     return table
 
 
-def read(view: fo.SampleCollection, columns: Mapping[str, str]) -> dict[str, list[Any]]:
+def read(view: SampleCollection, columns: Mapping[str, str]) -> dict[str, list[Any]]:
     """Reads whole columns of a view; see `batches`. For tables that the work needs at once."""
     table: dict[str, list[Any]] = {"id": [], **{name: [] for name in columns}}
     for batch in batches(view, columns, size=50_000):
@@ -178,7 +179,7 @@ def _label_id(sample_id: str, field: str) -> ObjectId:
     return ObjectId(hashlib.sha256(f"{sample_id}/{field}".encode()).digest()[:12])
 
 
-def clear_field(view: fo.SampleCollection, field: str) -> int:
+def clear_field(view: SampleCollection, field: str) -> int:
     """Takes the values of one field away from all samples of a view; returns how many there were."""
     had = view.exists(field)
     count = had.count()
@@ -225,7 +226,7 @@ def split_of(tags: Sequence[str] | None) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
-def open_view(name: str) -> fo.SampleCollection:
+def open_view(name: str) -> SampleCollection:
     """The samples that `dataset` or `dataset/saved view` names.
 
     Raises:
@@ -243,7 +244,7 @@ def open_view(name: str) -> fo.SampleCollection:
     return dataset.load_saved_view(view_name)
 
 
-def labelled_rows(view: fo.SampleCollection, label_field: str, group_field: str | None) -> dict[str, list[Any]]:
+def labelled_rows(view: SampleCollection, label_field: str, group_field: str | None) -> dict[str, list[Any]]:
     """The columns that training needs: one row a sample, whether labelled or not.
 
     Returns:
@@ -279,7 +280,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def count_by_split(view: fo.SampleCollection, label_field: str) -> dict[str, dict[str, int]]:
+def count_by_split(view: SampleCollection, label_field: str) -> dict[str, dict[str, int]]:
     """Labelled samples by class and split, counted in the database; `none` is having no split tag."""
     table: dict[str, dict[str, int]] = {}
     parts = {split: view.match_tags(split) for split in SPLITS}

@@ -134,3 +134,13 @@ def guarded_s3() -> Iterator[dict[str, str]]:
             "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
         }
+
+
+@pytest.fixture
+def dataset() -> Iterator[Any]:
+    """A fresh, empty FiftyOne dataset, deleted afterwards."""
+    import fiftyone as fo
+
+    made = fo.Dataset(f"test-{uuid.uuid4().hex[:12]}")
+    yield made
+    made.delete()

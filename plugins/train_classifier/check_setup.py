@@ -1,0 +1,35 @@
+"""`check_setup`: one table that tells an admin on the first day what works and what is missing."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from .shared import setup_check
+from .shared.operators import Job, Spec, SuiteOperator
+
+
+class CheckSetup(SuiteOperator):
+    """Tries what the suite needs, where it runs: schedule it to check a worker."""
+
+    spec = Spec(
+        name="check_setup",
+        label="Check the set-up",
+        description="Versions, GPU, scratch space, storage, hub and webhook in one table; no secret is shown",
+        icon="fact_check",
+        risk="low",
+        target=False,
+        needs_dataset=False,
+        recorded=False,
+    )
+
+    class Params(BaseModel):
+        """`check_setup` takes no parameters."""
+
+        model_config = ConfigDict(extra="forbid")
+
+    def work(self, job: Job) -> dict[str, Any]:
+        """Tries everything and says what came of it."""
+        rows = setup_check.run(job.secrets, job.db)
+        bad = [row["item"] for row in rows if row["state"] == "failed"]
+        message = f"Needs attention: {', '.join(bad)}." if bad else "Everything that is set up works."
+        return {"message": message, "checks": rows}

@@ -1,0 +1,307 @@
+"""`train_classifier`: fine-tunes a YOLO classifier and publishes it as a model version."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import fiftyone.core.odm as odm
+from pydantic import BaseModel, ConfigDict, Field
+
+from .assign_splits import HASH_FIELD
+from .shared import runs, samples
+from .shared.forms import Form, cached
+from .shared.lineage.registry import Registry
+from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
+
+HUB = tuple(f"yolo{family}{size}-cls.pt" for family in ("v8", "11", "26") for size in "nsmlx")
+SLOW = 200_000  # samples above which the form counts classes only when asked
+FEW = 20  # images of a class below which the form warns
+
+
+class TrainClassifier(SuiteOperator):
+    """Fine-tunes a classifier on the labelled samples of a view that have a split."""
+
+    spec = Spec(
+        name="train_classifier",
+        label="Train a classifier",
+        description="Fine-tune a YOLO classifier on labelled ROIs; the result is a model version with its manifest",
+        icon="model_training",
+        risk="medium",
+        execution="delegated",
+    )
+
+    class Params(BaseModel):
+        """Parameters of `train_classifier`."""
+
+        model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+        model_name: str = Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+            title="Model name",
+            description="Versions of one model share it: letters, digits, '-', '_' and '.'",
+        )
+        label_field: str = Field("ground_truth", title="Label field")
+        base_weights: str = Field(
+            "yolov8n-cls.pt",
+            title="Start from",
+            description="A pretrained network, a registered model (ptvr@production), a file or s3:// URI, "
+            "or yolov8n-cls.yaml to start from scratch",
+        )
+        epochs: int = Field(50, ge=1, le=10_000)
+        imgsz: int = Field(
+            224, ge=32, le=1024, multiple_of=32, title="Image size", description="Pixels, a multiple of 32"
+        )
+        batch: int = Field(-1, ge=-1, le=4096, title="Batch size", description="-1 fits it to the memory")
+        framing: Literal["pad", "crop"] = Field("pad", description="pad keeps the whole ROI; crop cuts long ones")
+        augmentation: Literal["default", "rotations", "none"] = "default"
+        balance: Literal["none", "oversample"] = Field("none", description="oversample shows rare classes more often")
+        min_per_class: int = Field(5, ge=1, title="Least images of a class", description="Smaller ones are left out")
+        classes: list[str] | None = Field(None, description="Left empty: all")
+        extra_views: list[str] | None = Field(
+            None, title="Train on these as well", description="Each one a dataset, or dataset/saved view"
+        )
+        patience: int = Field(10, ge=0, description="Epochs without progress after which training ends; 0 means never")
+        seed: int = 51
+        device: str = Field("auto", description="auto, cpu, or the number of a GPU")
+        store_predictions: bool = Field(True, description="Keep the predictions for val and test on the samples")
+        resume: bool = Field(True, description="Go on from where an earlier run of the same training ended")
+
+    def form(self, form: Form) -> None:
+        """Draws the inputs, what will be used, what to look at first, and about how long it takes."""
+        form.field("model_name")
+        label_field = form.label_field()
+        counts = _count(form, label_field) if label_field else None
+        _choose_base(form)
+        form.fields("epochs", "imgsz", "batch", "framing", "augmentation", "balance", "min_per_class")
+        form.choice("classes", [(label, label) for label in counts or ()], several=True)
+        form.choice("extra_views", [(name, name) for name in _datasets()], several=True, free=True)
+        form.fields("patience", "seed", "device", "store_predictions", "resume")
+        if counts is not None:
+            self._preview(form, counts, label_field)
+
+    def _preview(self, form: Form, counts: Mapping[str, Mapping[str, int]], label_field: str) -> None:
+        chosen = form.value("classes") or list(counts)
+        least = form.value("min_per_class")
+        used = {label: row for label, row in counts.items() if label in chosen and row["train"] >= least}
+        total = {split: sum(row[split] for row in used.values()) for split in samples.SPLITS}
+        if form.value("extra_views"):
+            form.notice("The figures below are for this dataset's view; the further views come on top.")
+        else:
+            _refuse(form, counts, total, used, least)
+        form.table([{"class": label, **row, "used": label in used} for label, row in counts.items()], "Labelled ROIs")
+        few = [f"{label} ({row['train']})" for label, row in used.items() if row["train"] < FEW]
+        if few:
+            form.warning(f"Few images to learn from: {', '.join(few)}.")
+        unsplit = sum(row["none"] for row in counts.values())
+        if unsplit:
+            form.warning(f"{unsplit:,} labelled ROIs have no split, or several, and are left out.")
+        view = target_view(form.ctx)
+        for warning in cached(_key(form, "warnings", label_field), lambda: _warnings(view, label_field, counts)):
+            form.warning(warning)
+        form.notice(_estimate(total["train"], form.value("epochs"), secrets(form.ctx).get("MBARI_PRICE_PER_HOUR")))
+
+    def run_name(self, params: Any, count: int | None) -> str:
+        """Such as "Train ptvr on 1,144 ROIs"."""
+        more = f" and {len(params.extra_views)} more views" if params.extra_views else ""
+        return f"Train {params.model_name} on {count:,} ROIs{more}"
+
+    def work(self, job: Job) -> dict[str, Any]:
+        """Reads the rows, trains, and keeps on the samples what belongs there."""
+        import pyarrow as pa
+
+        from .shared import training
+        from .shared.artifacts import open_root
+        from .shared.media import Media
+
+        params, run = job.params, job.run
+        root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
+        run.progress(0, 0, "Reading labels")
+        views = [job.view, *(samples.open_view(name) for name in params.extra_views or ())]
+        tables = []
+        for view in views:
+            group_field = samples.recall(view._root_dataset, "group_field")
+            tables.append(pa.table(samples.labelled_rows(view, params.label_field, group_field), schema=_schema(pa)))
+        rows = _without_repeats(pa.concat_tables(tables))
+        wanted = params.model_dump()
+        options = training.Options(
+            **{k: wanted[k] for k in training.Options.__dataclass_fields__ if k != "classes"},
+            classes=tuple(params.classes or ()),
+        )
+        where = training.Surroundings(
+            root,
+            job.db,
+            Media(job.secrets).read,
+            job.secrets,
+            run_id=run.id,
+            by=job.user,
+            dataset=job.dataset.name,
+            extra_views=tuple(params.extra_views or ()),
+        )
+        outcome = training.run(rows, options, where, run)
+        datasets = {str(view._root_dataset._doc.id): view._root_dataset for view in views}
+        _keep_on_samples(datasets, outcome, params.store_predictions)
+        return _result(outcome, params)
+
+
+def _key(form: Form, *what: Any) -> tuple:
+    view = target_view(form.ctx)
+    return ("train_classifier", str(view._root_dataset._doc.id), str(view._serialize()), *what)
+
+
+def _count(form: Form, label_field: str) -> Mapping[str, Mapping[str, int]] | None:
+    view = target_view(form.ctx)
+    if view._root_dataset.count() > SLOW and not form.on_request("Count classes and splits (takes a few seconds)"):
+        return None
+    return cached(_key(form, "counts", label_field), lambda: samples.count_by_split(view, label_field))
+
+
+def _choose_base(form: Form) -> None:
+    def look() -> list[str]:
+        registry = Registry(odm.get_db_conn())
+        aliases = [f"{model}@{alias}" for model in registry.models() for alias in registry.aliases(model)]
+        return [*aliases, *HUB, "yolov8n-cls.yaml"]
+
+    names = cached("train_classifier/bases", look, seconds=5)
+    form.choice("base_weights", [(name, name) for name in names], free=True)
+
+
+def _datasets() -> list[str]:
+    import fiftyone as fo
+
+    return cached("train_classifier/datasets", fo.list_datasets, seconds=30)
+
+
+def _refuse(form: Form, counts: Mapping, total: Mapping[str, int], used: Mapping, least: int) -> None:
+    if not counts:
+        form.error("No ROI of this view has a label in this field; label some, or choose another field or view.")
+    elif total["train"] + total["val"] == 0 and not any(row[s] for row in counts.values() for s in samples.SPLITS):
+        form.error("No ROI has a split yet: run 'Assign train, val and test' first.")
+    elif len(used) < 2:
+        form.error(f"A classifier needs two classes with at least {least} images in train each.")
+    elif not total["val"]:
+        form.error("No ROI of these classes is in val: run 'Assign train, val and test', or choose another view.")
+
+
+def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[str]:
+    """What a careful person would look at first: cut groups, open corrections, open predictions."""
+    said = []
+    dataset = view._root_dataset
+    group_field = samples.recall(dataset, "group_field")
+    if group_field and dataset.has_sample_field(group_field):
+        parts = [set(view.match_tags(split).distinct(group_field)) - {None} for split in samples.SPLITS]
+        cut = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
+        if cut:
+            some = ", ".join(sorted(str(g) for g in cut)[:3])
+            said.append(f"{len(cut)} groups of {group_field!r} are on both sides of a split, such as {some}.")
+    tags = view.count_sample_tags()
+    tags = {tag: tags.get(tag, 0) + n for tag, n in [*tags.items(), *view.count_label_tags(label_field).items()]}
+    open_corrections = sum(n for tag, n in tags.items() if tag in counts)
+    if open_corrections:
+        said.append(f"{open_corrections:,} tags name a class: corrections that are not applied yet are not trained on.")
+    for field in samples.label_fields(dataset):
+        if "mbari_model" in (dataset.get_field(field).info or {}):
+            open_predictions = view.exists(label_field, False).exists(field).count()
+            if open_predictions:
+                said.append(
+                    f"{open_predictions:,} unlabelled ROIs have a prediction in {field!r} that nobody accepted."
+                )
+    return said
+
+
+def _estimate(images: int, epochs: int, price: str | None) -> str:
+    """About how long and how dear, from what earlier runs took per image and epoch."""
+    earlier = odm.get_db_conn()[runs.COLLECTION].find(
+        {"operator": {"$regex": "/train_classifier$"}, "result.seconds_per_image_epoch": {"$gt": 0}},
+        {"result.seconds_per_image_epoch": 1, "result.device": 1},
+        sort=[("started_at", -1)],
+        limit=5,
+    )
+    rates = {}
+    for record in earlier:
+        rates.setdefault(record["result"]["device"], record["result"]["seconds_per_image_epoch"])
+    if not rates:
+        return f"{images:,} ROIs to learn from. How long it takes will be known after the first training here."
+    said = [
+        f"{runs.duration(images * epochs * rate)} on {device}" + _cost(images * epochs * rate, price)
+        for device, rate in rates.items()
+    ]
+    return f"{images:,} ROIs to learn from; {epochs} epochs take about {' or '.join(said)}, less if it stops early."
+
+
+def _cost(seconds: float, price: str | None) -> str:
+    try:
+        return f" (costs about {seconds / 3600 * float(price):.2f})" if price else ""
+    except ValueError:
+        return ""  # check_setup says that the price is not a number
+
+
+def _schema(pa: Any) -> Any:
+    names = ("dataset", "dataset_id", "sample_id", "source_id", "filepath", "label", "label_id", "split", "group")
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _without_repeats(rows: Any) -> Any:
+    """A sample that is in several of the views counts once."""
+    import pyarrow as pa
+
+    seen: set[tuple[str, str]] = set()
+    pairs = zip(rows["dataset_id"].to_pylist(), rows["sample_id"].to_pylist(), strict=True)
+    return rows.filter(pa.array([not (p in seen or seen.add(p)) for p in pairs]))
+
+
+def _keep_on_samples(datasets: Mapping[str, Any], outcome: Any, store_predictions: bool) -> None:
+    """Hashes, unreadable ones, and the predictions for val and test."""
+    rows = outcome.training_set.rows
+    columns = {name: rows[name].to_pylist() for name in ("dataset_id", "sample_id", "sha256", "why_left_out")}
+    for dataset_id, dataset in datasets.items():
+        mine = [i for i, d in enumerate(columns["dataset_id"]) if d == dataset_id]
+        hashed = [i for i in mine if columns["sha256"][i]]
+        samples.write_values(
+            dataset, HASH_FIELD, [columns["sample_id"][i] for i in hashed], [columns["sha256"][i] for i in hashed]
+        )
+        samples.mark_unreadable(dataset, [i for d, i, _ in outcome.training_set.unreadable if d == dataset_id])
+        record = outcome.record
+        if record is None or not store_predictions:
+            continue
+        predictions = [p[1:] for p in outcome.predictions if p[0] == dataset_id]
+        if predictions:
+            field = f"pred_{record.model.replace('-', '_').replace('.', '_')}_{record.version[-6:]}"
+            info = {"mbari_model": record.name, "framing": record.framing, "imgsz": record.imgsz}
+            samples.prepare_label_field(dataset, field, info, record.classes)
+            samples.write_labels(dataset, field, *zip(*predictions, strict=True))
+
+
+def _result(outcome: Any, params: Any) -> dict[str, Any]:
+    training_set, trained, record = outcome.training_set, outcome.trained, outcome.record
+    result: dict[str, Any] = {"left_out": _left_out(training_set)}
+    if record is None:
+        done = trained.epochs_done if trained else 0
+        again = " Schedule the same training again to go on from there." if done and params.resume else ""
+        return {"message": f"Stopped after {done} of {params.epochs} epochs; no version was made.{again}", **result}
+    split = "test" if "test" in outcome.metrics else "val"
+    scores = outcome.metrics[split]
+    learned = sum(training_set.counts["train"].values())
+    return {
+        "message": f"{record.name}: top-1 {scores['top1']:.3f}, macro F1 {scores['macro_f1']:.3f} on "
+        f"{scores['n']:,} ROIs of {split}; it is now {record.model}@candidate.",
+        "version": record.name,
+        "top1": scores["top1"],
+        "macro_f1": scores["macro_f1"],
+        "metrics": [{"split": s, **record.metrics[s]} for s in outcome.metrics],
+        "per_class": [{"split": split, **row} for row in scores["per_class"]],
+        **result,
+        "problems": training_set.problems,
+        "epochs_done": trained.epochs_done,
+        "device": trained.device,
+        "seconds": outcome.seconds,
+        "seconds_per_image_epoch": trained.seconds / max(1, learned * trained.epochs_run),
+        "files": record.uri,
+    }
+
+
+def _left_out(training_set: Any) -> list[dict[str, Any]]:
+    """How many rows were not used, by reason."""
+    counts: dict[str, int] = {}
+    for why in training_set.rows["why_left_out"].to_pylist():
+        if why:
+            counts[why] = counts.get(why, 0) + 1
+    return [{"why": why, "ROIs": n} for why, n in sorted(counts.items(), key=lambda item: -item[1])]
