@@ -1,6 +1,7 @@
 """Fixtures that the whole test suite shares; every test runs against real services of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -14,8 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 
-# Before FiftyOne is imported: its own MongoDB in a folder of this project, never the user's.
-os.environ.setdefault("FIFTYONE_DATABASE_DIR", str(BUILD / "test" / "mongo"))
+# Before FiftyOne is imported: its own MongoDB in a folder of this test run's own, never the user's. Two runs
+# that share a server would stop it under each other's feet.
+os.environ.setdefault("FIFTYONE_DATABASE_DIR", str(BUILD / "test" / f"mongo-{os.getpid()}"))
 os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
 os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
 os.environ.setdefault("FIFTYONE_DATABASE_NAME", "mbari-test")
@@ -26,6 +28,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Real plankton images and weights that lie beside the checkout on some machines; never required.
 DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_sessionstart() -> None:
+    """Removes the databases that earlier test runs left."""
+    import psutil
+
+    for folder in (BUILD / "test").glob("mongo-*"):
+        if not psutil.pid_exists(int(folder.name.removeprefix("mongo-"))):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
