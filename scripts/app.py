@@ -4,14 +4,13 @@ import argparse
 
 import surroundings
 
-surroundings.prepare()
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=5151)
     parser.add_argument("--address", default="localhost")
     options = parser.parse_args()
+    surroundings.prepare()
     surroundings.install_plugins()
 
     import fiftyone as fo

@@ -20,9 +20,6 @@ import surroundings
 BENCHMARKS = surroundings.ROOT / "tests" / "benchmarks"
 RESULTS = surroundings.BUILD / "bench"
 
-surroundings.prepare(RESULTS / "home")
-os.environ["FIFTYONE_PLUGINS_DIR"] = str(surroundings.ROOT / "plugins")
-
 
 def main() -> int:
     there = sorted(path.stem for path in BENCHMARKS.glob("[!_]*.py"))
@@ -33,6 +30,8 @@ def main() -> int:
         print(f"There is no benchmark {', '.join(unknown)}; there are {', '.join(there)}.", file=sys.stderr)
         return 2
 
+    surroundings.prepare(RESULTS / "home")
+    os.environ["FIFTYONE_PLUGINS_DIR"] = str(surroundings.ROOT / "plugins")
     sys.path.insert(0, str(surroundings.ROOT))
     results = []
     for name in names:

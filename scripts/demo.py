@@ -19,8 +19,6 @@ from typing import Any
 
 import surroundings
 
-surroundings.prepare()
-
 MODEL = "demo"
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 
@@ -31,6 +29,7 @@ class DemoError(Exception):
 
 def main() -> int:
     options = parse()
+    surroundings.prepare()
     began = time.monotonic()
     seconds: dict[str, float] = {}
     try:
@@ -38,6 +37,9 @@ def main() -> int:
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     report["seconds"] = {**seconds, "total": round(time.monotonic() - began, 1)}
     path = surroundings.DEMO / "report.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
@@ -142,7 +144,7 @@ def read_class_folders(folder: Path) -> list[dict[str, Any]]:
             # Stands for the id that a database of record would give, and stays the same from run to run.
             "elemental_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{path.parent.name}/{path.name}")),
         }
-        if stamp := re.match(r"[A-Z]+-[A-Z]+-(\d{9,10})-", path.name):
+        if stamp := re.match(r"[A-Z]+-[A-Z]+-(\d+)-", path.name):
             row["captured_at"] = datetime.fromtimestamp(int(stamp[1]), UTC)
             row["capture_day"] = f"{row['captured_at']:%Y-%m-%d}"
         rows.append(row)
@@ -261,9 +263,7 @@ def print_outcome(report: dict[str, Any], path: Path) -> None:
         print(f"{row['label']:<34}{row['n']:>6}{precision:>12}{recall:>9}{f1:>8}")
     spent = ", ".join(f"{name} {value:g}" for name, value in report["seconds"].items())
     print(f"\nSeconds: {spent}\nReport:  {os.path.relpath(path)}")
-    print(
-        "\nNext: `make app` opens FiftyOne on this dataset; press ` there and type MBARI or Train to see the operators."
-    )
+    print('\nNext: `make app` opens FiftyOne on this dataset; press ` there and type "model" or "classifier".')
 
 
 def _figure(value: Any) -> str:

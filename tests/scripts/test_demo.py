@@ -1,0 +1,123 @@
+"""The demo's own parts: what it draws, what it reads of real folders, what it says of errors."""
+
+import os
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))  # where a script's own folder is when it runs
+
+import demo  # noqa: E402
+import demo_images  # noqa: E402
+import surroundings  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[demo_images.Roi]]:
+    folder = tmp_path_factory.mktemp("drawn")
+    return folder, demo_images.generate(folder, 400)
+
+
+def test_the_same_seed_draws_the_same_bytes(drawn, tmp_path: Path) -> None:
+    folder, rois = drawn
+    assert demo_images.generate(tmp_path, 400) == rois
+    assert all((tmp_path / roi.file).read_bytes() == (folder / roi.file).read_bytes() for roi in rois)
+    other = demo_images.generate(tmp_path / "other", 20, seed=7)
+    assert [roi.elemental_id for roi in other] != [roi.elemental_id for roi in rois[:20]]
+
+
+def test_what_is_drawn_is_as_awkward_as_real_data(drawn) -> None:
+    _, rois = drawn
+    assert len(rois) == len({roi.file for roi in rois}) == 400
+    counts = Counter(roi.true_label for roi in rois)
+    assert len(counts) == len(demo_images.SHAPES) >= 6
+    assert max(counts.values()) > 8 * counts["Tomopteris"] > 0, "one class is rare"
+    wrong = [roi for roi in rois if roi.label != roi.true_label]
+    assert 0.005 < len(wrong) / len(rois) < 0.08
+    known = [roi.elemental_id for roi in rois if roi.elemental_id]
+    assert len(known) == len(set(known)) < len(rois)
+    assert {roi.season for roi in rois} == {"spring", "summer", "autumn"}
+    assert len({roi.capture_day for roi in rois}) > 20
+    assert all(roi.capture_day == roi.captured_at[:10] and roi.depth_m > 0 for roi in rois)
+
+
+def test_the_images_are_small_grainy_dark_and_of_any_shape(drawn) -> None:
+    folder, rois = drawn
+    images = [cv2.imread(str(folder / roi.file)) for roi in rois]
+    sides = np.array([image.shape[:2] for image in images])
+    assert sides.min() >= 12
+    assert 60 < np.median(sides) < 250
+    aspect = sides.max(axis=1) / sides.min(axis=1)
+    assert aspect.max() > 4
+    assert np.median(aspect) < 2
+    corners = np.array([np.median([i[0, 0], i[0, -1], i[-1, 0], i[-1, -1]]) for i in images])
+    assert np.median(corners) < 30, "the ground is dark"
+    assert np.median([image.max() for image in images]) > 120
+    assert np.median([image[:3].std() for image in images]) > 1, "and grainy"
+
+
+def test_frames_of_one_animal_resemble_each_other_but_differ(drawn) -> None:
+    first, second = (demo_images.draw("Calanoida", 12345, frame) for frame in (0, 1))
+    assert first.shape != second.shape or not np.array_equal(first, second)
+    assert 0.5 < first.size / second.size < 2
+
+
+def test_real_folders_give_labels_ids_and_the_day_of_capture(tmp_path: Path) -> None:
+    for name in ("Snow/SPC-PWSSC-1470000000-000001-2-3-4-5-6.png", "Larvacea/somewhere else.JPG", "LICENSE"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "Snow" / "notes.txt").touch()
+    larva, snow = demo.read_class_folders(tmp_path)
+    assert (larva["label"], snow["label"]) == ("Larvacea", "Snow")
+    assert snow["captured_at"] == datetime.fromtimestamp(1470000000, UTC)
+    assert snow["capture_day"] == "2016-07-31"
+    assert "capture_day" not in larva
+    assert larva["elemental_id"] != snow["elemental_id"]
+    assert demo.read_class_folders(tmp_path)[1] == snow
+
+
+def test_every_real_image_has_its_day_of_capture(pwssc: Path) -> None:
+    rows = demo.read_class_folders(pwssc)
+    assert len(rows) == 1144
+    assert all("capture_day" in row for row in rows)
+    assert 100 < len({row["capture_day"] for row in rows}) <= 195
+
+
+def test_a_folder_without_classes_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(demo.DemoError, match="there is no folder"):
+        demo.read_class_folders(tmp_path / "missing")
+    with pytest.raises(demo.DemoError, match="no images in class folders"):
+        demo.read_class_folders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (None, "it failed and left no message"),
+        (
+            "mbari.InputError: No labels.\n\nThe above\nTraceback (most recent\nmbari.InputError: No labels.",
+            "No labels.",
+        ),
+        ("Traceback (most recent call last):\n  File\nKeyError: 'x'\n", "KeyError: 'x'"),
+    ],
+)
+def test_the_sentence_of_an_error(error: str | None, sentence: str) -> None:
+    assert demo.sentence(error) == sentence
+
+
+def test_settings_that_are_set_already_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"FIFTYONE_DATABASE_URI": "mongodb://db", "FIFTYONE_PLUGINS_DIR": "/mine"})
+    surroundings.prepare(tmp_path)
+    assert os.environ["FIFTYONE_PLUGINS_DIR"] == "/mine"
+    assert "FIFTYONE_DATABASE_DIR" not in os.environ
+    monkeypatch.setattr(os, "environ", {})
+    surroundings.prepare(tmp_path)
+    assert os.environ["FIFTYONE_DATABASE_DIR"] == str(tmp_path / "mongo")
+    assert os.environ["MBARI_ARTIFACTS"] == str(tmp_path / "artifacts")
+    assert not [value for value in os.environ.values() if str(Path.home() / ".fiftyone") in value]
