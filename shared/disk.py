@@ -129,6 +129,37 @@ def _remove_orphans(parent: Path) -> None:
 
 
 @contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file, alone among processes and threads; the system drops the lock of the killed.
+
+    On a disk that knows no locks, nothing is held.
+
+    Raises:
+        OSError: if the file cannot be made
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_still(path, lock):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(lock)
+
+
+def _is_still(path: Path, lock: int) -> bool:
+    """Whether the locked file is still the one at `path`; whoever held it before may have removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(lock))
+    return False
+
+
+@contextlib.contextmanager
 def explaining(where: Path | str) -> Iterator[None]:
     """Turns every OSError raised inside into a StorageError of one sentence about `where`."""
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from . import s3
-from .disk import CHUNK, FileInfo, explaining, holds, require_space
+from .disk import CHUNK, FileInfo, explaining, holds, locked, require_space
 
 INDEX = "files.json"  # of a published folder; whoever finds it knows that the folder is whole
 UNFINISHED = ".incoming"  # an S3 folder that holds this and no index is half published
@@ -126,7 +126,7 @@ class LocalRoot:
     def write(self, key: str, data: bytes) -> None:
         """See `Root`."""
         with self._replacing(key) as incoming:
-            _write(incoming, data)
+            incoming.write_bytes(data)
 
     @contextlib.contextmanager
     def _replacing(self, key: str) -> Iterator[Path]:
@@ -137,6 +137,7 @@ class LocalRoot:
             _touch(incoming)
             try:
                 yield incoming
+                _sync(incoming)
                 incoming.replace(target)
                 _sync(target.parent)
             finally:
@@ -160,32 +161,35 @@ class LocalRoot:
 
     def publish(self, folder: Path, key: str, files: Mapping[str, FileInfo], sent: Callable[[int], None]) -> None:
         """See `Root`: copied into a hidden sibling, which is renamed when it is whole and on the disk."""
-        target, index = self.folder / key, index_bytes(files)
-        # Named by key and content: only a publication of the very same folder goes on with it.
-        ours = f".{_digest(target.name)}-{_digest(index)}{UNFINISHED}"
-        staging = target.with_name(ours)
+        target = self.folder / key
         with explaining(target):
-            if target.is_file() or (target.is_dir() and any(target.iterdir())):
-                raise Taken
-            staging.mkdir(parents=True, exist_ok=True)
-            missing = {name: info for name, info in files.items() if not holds(staging / name, info)}
-            sent(sum(info.size for name, info in files.items() if name not in missing))
-            require_space(staging, sum(info.size for info in missing.values()), f"Publishing {key}")
-            for name in missing:
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                _copy(folder / name, staging / name, sent)
-            _write(staging / INDEX, index)
-            for place, _, _ in os.walk(staging):
-                _sync(Path(place))
-            try:
-                staging.rename(target)
-            except OSError as error:
-                if target.exists():  # another process was quicker
-                    raise Taken from error
-                raise
-            _sync(target.parent)
-            for leftover in target.parent.glob(f".{_digest(target.name)}-*{UNFINISHED}"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Two processes in one staging folder would write into what the quicker one publishes.
+            with locked(target.with_name(f".{_digest(target.name)}{UNFINISHED}")):
+                if target.is_file() or (target.is_dir() and any(target.iterdir())):
+                    raise Taken
+                self._stage(folder, target, files, sent).rename(target)
+                _sync(target.parent)
+                for leftover in target.parent.glob(f".{_digest(target.name)}-*{UNFINISHED}"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+    @staticmethod
+    def _stage(folder: Path, target: Path, files: Mapping[str, FileInfo], sent: Callable[[int], None]) -> Path:
+        index = index_bytes(files)
+        # Named by key and content: only a publication of the very same folder goes on with it.
+        staging = target.with_name(f".{_digest(target.name)}-{_digest(index)}{UNFINISHED}")
+        staging.mkdir(exist_ok=True)
+        missing = {name: info for name, info in files.items() if not holds(staging / name, info)}
+        sent(sum(info.size for name, info in files.items() if name not in missing))
+        require_space(staging, sum(info.size for info in missing.values()), f"Publishing {target.name}")
+        for name in missing:
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            _copy(folder / name, staging / name, sent)
+        (staging / INDEX).write_bytes(index)
+        for place, _, names in os.walk(staging):
+            for path in (Path(place), *(Path(place, name) for name in names)):
+                _sync(path)
+        return staging
 
 
 class S3Root:
@@ -325,23 +329,11 @@ def _copy(source: Path, target: Path, sent: Callable[[int], None] = lambda count
         while chunk := reader.read(CHUNK):
             writer.write(chunk)
             sent(len(chunk))
-        _flush(writer)
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        _flush(file)
-
-
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Makes the names in a folder durable, as `fsync` of a file does not."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Makes the content of a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

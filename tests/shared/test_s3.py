@@ -215,6 +215,14 @@ def test_a_connection_that_breaks(s3):
     assert server.asked == suite.ATTEMPTS
 
 
+def test_a_store_that_never_answers(s3, monkeypatch):
+    monkeypatch.setattr(suite, "READ_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        said = failure(s3 | {"AWS_ENDPOINT_URL": endpoint}, "models", Key="a")
+    assert said.startswith(f"Cannot reach {endpoint} for s3://models/a")
+
+
 def test_a_transfer_that_breaks(s3):
     with Server(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this") as server:
         body = suite.client(s3 | {"AWS_ENDPOINT_URL": server.endpoint}).get_object(Bucket="models", Key="a")["Body"]
