@@ -12,6 +12,7 @@ def main() -> int:
     options = parser.parse_args()
     surroundings.prepare()
     surroundings.install_plugins()
+    surroundings.own_database()
 
     import fiftyone as fo
     import fiftyone.constants as constants

@@ -32,6 +32,7 @@ def main() -> int:
 
     surroundings.prepare(RESULTS / "home")
     os.environ["FIFTYONE_PLUGINS_DIR"] = str(surroundings.ROOT / "plugins")
+    surroundings.own_database()
     sys.path.insert(0, str(surroundings.ROOT))
     results = []
     for name in names:

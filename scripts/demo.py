@@ -66,6 +66,8 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
         surroundings.install_plugins()
     with step("Collecting images", seconds, "images"):
         rows = collect(options.images, options.count)
+    with step("Starting MongoDB", seconds, "database"):
+        surroundings.own_database()
     with step(f"Building the dataset {surroundings.DATASET!r}", seconds, "dataset"):
         dataset = build_dataset(rows)
         print_classes(dataset)

@@ -3,6 +3,7 @@
 Call `prepare()` before FiftyOne or Ultralytics is imported: both read their settings then.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ def prepare(home: Path = DEMO) -> None:
     Args:
         home: folder of the database, the unpacked plugins and the artifact root
     """
+    # Left by a FiftyOne that started this process: the port of its MongoDB, not of ours.
+    os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)
     for name, value in _settings(home).items():
         os.environ.setdefault(name, value)
     for folder in ("mongo", "plugins", "artifacts"):
@@ -50,10 +53,25 @@ def _settings(home: Path) -> dict[str, str]:
             "FIFTYONE_CONFIG_PATH": str(own / "config.json"),
             "FIFTYONE_APP_CONFIG_PATH": str(own / "app_config.json"),
             "FIFTYONE_DATABASE_DIR": str(home / "mongo"),
-            # The MongoDB that comes as a wheel is older than FiftyOne likes.
-            "FIFTYONE_DATABASE_VALIDATION": "false",
         }
     return settings
+
+
+def own_database() -> None:
+    """Starts FiftyOne's own MongoDB in `FIFTYONE_DATABASE_DIR` and connects to it, unless a URI is set.
+
+    By itself FiftyOne joins whatever MongoDB another FiftyOne of the same user has running, in whichever folder: it
+    looks for a process by the name of the service alone. So the name says the folder here. Processes that this one
+    starts find the port in their environment.
+    """
+    if os.environ.get("FIFTYONE_DATABASE_URI"):
+        return
+    import fiftyone.core.odm as odm
+    from fiftyone.core.service import DatabaseService
+
+    folder = Path(os.environ["FIFTYONE_DATABASE_DIR"]).resolve()
+    DatabaseService.service_name = f"db-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    odm.get_db_conn()
 
 
 def install_plugins() -> None:

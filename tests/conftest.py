@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from scripts.surroundings import own_database
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 
@@ -62,6 +64,7 @@ def db() -> Iterator[Any]:
     """A fresh database on FiftyOne's own MongoDB server, dropped afterwards."""
     import fiftyone.core.odm as foo
 
+    own_database()
     database = foo.get_db_conn().client[f"mbari-test-{uuid.uuid4().hex[:12]}"]
     yield database
     database.client.drop_database(database.name)
@@ -152,6 +155,7 @@ def dataset() -> Iterator[Any]:
     """A fresh, empty FiftyOne dataset, deleted afterwards."""
     import fiftyone as fo
 
+    own_database()
     made = fo.Dataset(f"test-{uuid.uuid4().hex[:12]}")
     yield made
     made.delete()

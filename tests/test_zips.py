@@ -17,6 +17,7 @@ import yaml
 
 from scripts import build_zips
 from scripts.build_zips import build, plugin_names, unpack
+from scripts.surroundings import own_database
 from shared import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,9 +68,9 @@ for line in sys.stdin:
 @contextmanager
 def process(plugins: Path, cwd: Path) -> Iterator:
     """A FiftyOne process that knows nothing but a plugins folder; gives a function that asks it for a look."""
+    own_database()  # whose port the process inherits
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    # A database of its own, unless there is a server: it may outlive this one's by a moment.
-    environment |= {"FIFTYONE_PLUGINS_DIR": str(plugins), "FIFTYONE_DATABASE_DIR": str(cwd / "mongo")}
+    environment["FIFTYONE_PLUGINS_DIR"] = str(plugins)
     cwd.mkdir(exist_ok=True)
     running = subprocess.Popen(
         [sys.executable, "-c", PROBE],

@@ -33,6 +33,7 @@ def test_a_run_writes_its_results_and_tells_whether_they_were_met(tmp_path, monk
     monkeypatch.setattr(bench, "BENCHMARKS", tmp_path)
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(bench.surroundings, "prepare", lambda home: None)
+    monkeypatch.setattr(bench.surroundings, "own_database", lambda: None)
     monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", "restored afterwards")
     for name, code, word in (("good", 0, "met"), ("bad", 1, "MISSED"), ("none_such", 2, "")):
         monkeypatch.setattr(sys, "argv", ["bench.py", name])

@@ -1,6 +1,5 @@
 """The demo's own parts: what it draws, what it reads of real folders, what it says of errors."""
 
-import os
 import sys
 from collections import Counter
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ sys.path.append(str(ROOT / "scripts"))  # where a script's own folder is when it
 
 import demo  # noqa: E402
 import demo_images  # noqa: E402
-import surroundings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +107,3 @@ def test_a_folder_without_classes_is_refused_in_a_sentence(tmp_path: Path) -> No
 )
 def test_the_sentence_of_an_error(error: str | None, sentence: str) -> None:
     assert demo.sentence(error) == sentence
-
-
-def test_settings_that_are_set_already_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", {"FIFTYONE_DATABASE_URI": "mongodb://db", "FIFTYONE_PLUGINS_DIR": "/mine"})
-    surroundings.prepare(tmp_path)
-    assert os.environ["FIFTYONE_PLUGINS_DIR"] == "/mine"
-    assert "FIFTYONE_DATABASE_DIR" not in os.environ
-    monkeypatch.setattr(os, "environ", {})
-    surroundings.prepare(tmp_path)
-    assert os.environ["FIFTYONE_DATABASE_DIR"] == str(tmp_path / "mongo")
-    assert os.environ["MBARI_ARTIFACTS"] == str(tmp_path / "artifacts")
-    assert not [value for value in os.environ.values() if str(Path.home() / ".fiftyone") in value]

@@ -1,0 +1,80 @@
+"""That demo and App keep to their own folders and their own database."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import surroundings
+
+ROOT = Path(__file__).resolve().parents[2]
+# Says which datasets there are, makes one, and stays until its input is closed.
+CLIENT = """
+import sys
+from pathlib import Path
+import surroundings
+surroundings.prepare(Path(sys.argv[1]))
+surroundings.own_database()
+import fiftyone as fo
+print("THERE", fo.list_datasets(), flush=True)
+fo.Dataset(sys.argv[2], persistent=True)
+print("MADE", flush=True)
+sys.stdin.read()
+"""
+
+
+def client(home: Path, dataset: str) -> subprocess.Popen[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FIFTYONE_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", CLIENT, str(home), dataset],
+        cwd=ROOT / "scripts",
+        env=kept,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(process: subprocess.Popen[str], word: str) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(word):
+            return line.removeprefix(word).strip()
+    raise AssertionError(f"the process ended without saying {word}")
+
+
+def close(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(60)
+
+
+def test_settings_that_are_set_already_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"FIFTYONE_DATABASE_URI": "mongodb://db", "FIFTYONE_PLUGINS_DIR": "/mine"})
+    surroundings.prepare(tmp_path)
+    assert os.environ["FIFTYONE_PLUGINS_DIR"] == "/mine"
+    assert "FIFTYONE_DATABASE_DIR" not in os.environ
+    monkeypatch.setattr(os, "environ", {"FIFTYONE_PRIVATE_DATABASE_PORT": "1"})
+    surroundings.prepare(tmp_path)
+    assert os.environ["FIFTYONE_DATABASE_DIR"] == str(tmp_path / "mongo")
+    assert os.environ["MBARI_ARTIFACTS"] == str(tmp_path / "artifacts")
+    assert "FIFTYONE_PRIVATE_DATABASE_PORT" not in os.environ
+    assert not [value for value in os.environ.values() if str(Path.home() / ".fiftyone") in value]
+
+
+def test_a_database_of_another_folder_is_never_joined_and_what_is_kept_stays(tmp_path: Path) -> None:
+    one = client(tmp_path / "one", "first")
+    assert answer(one, "THERE") == "[]"
+    answer(one, "MADE")
+    other = client(tmp_path / "other", "second")
+    assert answer(other, "THERE") == "[]", "it joined the other's MongoDB"
+    answer(other, "MADE")
+    together = client(tmp_path / "one", "third")
+    assert answer(together, "THERE") == "['first']", "two processes on one folder share it"
+    for process in (one, other, together):
+        close(process)
+    later = client(tmp_path / "other", "fourth")
+    assert answer(later, "THERE") == "['second']"
+    close(later)
