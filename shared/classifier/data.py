@@ -96,7 +96,7 @@ def build(
         rows: strings `sample_id`, `filepath`, `label`, `split`, and any further columns, which are kept.
         folder: an empty or new folder on the scratch disk.
         read: bytes of one media URI; raises ImageError for one that is missing, StorageError when the store is.
-        imgsz: side of the square, in pixels.
+        imgsz: side of the square, in pixels; a multiple of 32.
         framing: one of `framing.FRAMINGS`.
         min_per_class: fewest usable images, over all splits, of a class that is trained on.
         classes: the labels to train on; all by default.
@@ -104,10 +104,14 @@ def build(
         monitor: told the progress; asked between images whether to stop.
 
     Raises:
-        InputError: no train or val image, fewer than two classes, or chosen classes that no row has.
+        InputError: an imgsz that cannot be trained, no train or val image, fewer than two classes, or chosen classes
+            that no row has.
         StorageError: the scratch disk cannot hold the framed images.
     """
     monitor = monitor or Monitor()
+    if imgsz < 32 or imgsz % 32:
+        # Ultralytics would round it up, and then train on another size than that of the framed images.
+        raise InputError(f"imgsz is {imgsz}; choose a multiple of 32 pixels, such as 224.")
     labels, splits = rows["label"].to_pylist(), rows["split"].to_pylist()
     reasons, skipped = _screen(labels, splits, min_per_class, classes)
     wanted = [i for i, reason in enumerate(reasons) if reason is None]

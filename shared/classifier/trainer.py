@@ -147,6 +147,9 @@ class AheadLoader(InfiniteDataLoader):
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:  # type: ignore[override]
         """One epoch of batches."""
         batches = super().__iter__()
+        if self.num_workers:  # processes are ahead already
+            yield from batches
+            return
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(next, batches, None)
             while (batch := ahead.result()) is not None:

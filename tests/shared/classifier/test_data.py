@@ -171,6 +171,12 @@ def test_refuses_what_cannot_be_trained(tmp_path: Path, splits: list, labels: tu
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("imgsz", [0, 16, 100])
+def test_refuses_sizes_that_ultralytics_would_change(tmp_path: Path, imgsz: int) -> None:
+    with pytest.raises(InputError, match="multiple of 32"):
+        build(two_classes(tmp_path), tmp_path / "out", imgsz=imgsz)
+
+
 def test_refuses_when_nothing_can_be_read(tmp_path: Path) -> None:
     rows = [(str(tmp_path / f"{i}.png"), "ab"[i % 2], ("train", "val")[i // 4]) for i in range(8)]
     with pytest.raises(InputError, match="8 images cannot be read, the first because unreadable: the file is missing"):
