@@ -34,7 +34,7 @@ def main() -> int:
     seconds: dict[str, float] = {}
     try:
         report = run(options, seconds)
-    except DemoError as error:
+    except (DemoError, surroundings.NoDatabaseError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,6 +19,10 @@ DATASET = "mbari-demo"
 FIFTYONE = "from fiftyone.core.cli import main; main()"
 
 
+class NoDatabaseError(Exception):
+    """FiftyOne's MongoDB cannot be used; the message is one sentence."""
+
+
 def prepare(home: Path = DEMO) -> None:
     """Points FiftyOne, Ultralytics and matplotlib at folders of this project; what is set already stays.
 
@@ -63,15 +67,24 @@ def own_database() -> None:
     By itself FiftyOne joins whatever MongoDB another FiftyOne of the same user has running, in whichever folder: it
     looks for a process by the name of the service alone. So the name says the folder here. Processes that this one
     starts find the port in their environment.
+
+    Raises:
+        NoDatabaseError: when MongoDB does not start within FiftyOne's minute
     """
     if os.environ.get("FIFTYONE_DATABASE_URI"):
         return
     import fiftyone.core.odm as odm
-    from fiftyone.core.service import DatabaseService
+    from fiftyone.core.service import DatabaseService, ServiceListenTimeout
 
     folder = Path(os.environ["FIFTYONE_DATABASE_DIR"]).resolve()
     DatabaseService.service_name = f"db-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-    odm.get_db_conn()
+    try:
+        odm.get_db_conn()
+    except ServiceListenTimeout as error:
+        log = folder / "log" / "mongo.log"
+        raise NoDatabaseError(
+            f"MongoDB did not start in {folder}, or another one uses that folder; see {log}"
+        ) from error
 
 
 def install_plugins() -> None:
