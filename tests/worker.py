@@ -64,3 +64,25 @@ def error(document: Any) -> str:
     assert document.run_state == "failed"
     outcome = document.result
     return outcome["error"] if isinstance(outcome, Mapping) else outcome.error
+
+
+def delegate(uri: str, dataset: Any, view: Any = None, **params: Any) -> Any:
+    """Schedules an operator and executes it as a worker does, in this process; returns the operation's document."""
+    from fiftyone.operators.delegated import DelegatedOperationService
+
+    scheduled = schedule(uri, dataset, view, **params)
+    DelegatedOperationService().execute_operation(operation(scheduled))
+    return operation(scheduled)
+
+
+def form(uri: str, dataset: Any, **params: Any) -> list[str]:
+    """What an operator's form says: the texts of its notices, warnings and errors."""
+    import asyncio
+
+    from fiftyone.operators.executor import resolve_type
+    from fiftyone.operators.registry import OperatorRegistry
+
+    request = {"dataset_name": dataset.name, "params": params}
+    drawn = asyncio.run(resolve_type(OperatorRegistry(), uri, request))
+    inputs = drawn.to_json()["type"]["properties"]
+    return [(i["view"] or {}).get("label") or "" for name, i in inputs.items() if name.startswith("_notice")]

@@ -1,0 +1,317 @@
+"""Training from FiftyOne's operators to a published version, and what happens when something goes wrong."""
+
+import json
+from pathlib import Path
+
+import fiftyone as fo
+import fiftyone.core.odm as odm
+import fiftyone.operators as foo
+import pytest
+from fiftyone.operators.executor import ExecutionError
+
+from shared import runs, samples
+from shared.artifacts import open_root, sha256
+from shared.lineage.registry import Registry
+from tests import rois
+from tests.worker import delegate, error, operation, result, schedule, wait, worker
+
+ASSIGN = "@mbari/train_classifier/assign_splits"
+TRAIN = "@mbari/train_classifier/train_classifier"
+STOP = "@mbari/train_classifier/stop_run"
+# From scratch, small and short: a few seconds each.
+QUICK = {"model_name": "m", "base_weights": "yolov8n-cls.yaml", "imgsz": 32, "epochs": 2, "batch": 8}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    folder = tmp_path / "artifacts"
+    monkeypatch.setenv("MBARI_ARTIFACTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def plankton(dataset, tmp_path):
+    rois.fill(dataset, tmp_path / "rois", dict.fromkeys(rois.CLASSES, 12))
+    return dataset
+
+
+@pytest.fixture
+def registry():
+    db = odm.get_db_conn()
+    yield Registry(db)
+    for name in ("mbari_versions", "mbari_aliases", "mbari_runs"):
+        db[name].drop()
+
+
+def assign(dataset, **params):
+    return foo.execute_operator(ASSIGN, {"dataset": dataset, "params": params}).result
+
+
+def splits_of(dataset):
+    dataset.reload()
+    return {i: samples.split_of(tags) for i, tags in zip(*dataset.values(["id", "tags"]), strict=True)}
+
+
+def tag_splits(dataset):
+    """Four of five to train, in turn one to val or test."""
+    ids = dataset.values("id")
+    turn = ["train", "train", "val", "train", "train", "test"]
+    samples.set_tags(dataset, ids, [turn[i % 6] for i in range(len(ids))], samples.SPLITS)
+
+
+class TestAssignSplits:
+    def test_no_group_is_cut_and_the_result_has_the_table(self, plankton):
+        outcome = assign(plankton, group_field="day", train=0.5, val=0.25, test=0.25)
+        split = splits_of(plankton)
+        parts = {}
+        for sample_id, day in zip(*plankton.values(["id", "day"]), strict=True):
+            parts.setdefault(day, set()).add(split[sample_id])
+        assert all(len(part) == 1 for part in parts.values())
+        assert outcome["counts"] == {"train": 18, "val": 9, "test": 9, "without_label": 0}
+        assert [row["class"] for row in outcome["splits"]] == sorted(rois.CLASSES)
+        assert "36 labelled samples" in outcome["message"]
+
+    def test_the_same_seed_gives_the_same_splits_and_another_one_others(self, plankton):
+        assign(plankton)
+        first = splits_of(plankton)
+        assign(plankton, overwrite=True)
+        assert splits_of(plankton) == first
+        assign(plankton, overwrite=True, seed=1)
+        assert splits_of(plankton) != first
+
+    def test_existing_tags_stay_unless_told_otherwise(self, plankton):
+        ids = plankton.values("id")
+        samples.set_tags(plankton, ids[:5], ["test"] * 5, samples.SPLITS)
+        assign(plankton, seed=3)
+        assert [splits_of(plankton)[i] for i in ids[:5]] == ["test"] * 5
+
+    def test_identical_images_stay_together_once_their_hashes_are_known(self, plankton):
+        samples.write_values(plankton, "media_sha256", plankton.values("id"), [str(i % 6) for i in range(36)])
+        assign(plankton)
+        parts = {}
+        for sample_id, digest in zip(*plankton.values(["id", "media_sha256"]), strict=True):
+            parts.setdefault(digest, set()).add(splits_of(plankton)[sample_id])
+        assert all(len(part) == 1 for part in parts.values())
+
+    def test_a_class_too_small_is_named(self, plankton, tmp_path):
+        rois.fill(plankton, tmp_path / "rare", {"rare": 1}, seed=9)
+        assert "rare" in assign(plankton)["message"]
+
+    @pytest.mark.parametrize(
+        ("params", "said"),
+        [
+            ({"train": 0.9}, "must add up to 1; they add up to 1.2"),
+            ({"label_field": "nope"}, "no Classification field 'nope'"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, plankton, params, said):
+        with pytest.raises(ExecutionError, match=said):
+            assign(plankton, **params)
+
+
+def test_training_ends_in_a_version_that_is_what_it_says(plankton, root, registry):
+    assign(plankton, group_field="day")
+    outcome = result(delegate(TRAIN, plankton, **QUICK))
+    record = registry.resolve("m@candidate")
+    assert outcome["version"] == record.name
+    assert record.classes == sorted(rois.CLASSES)
+    assert (record.framing, record.imgsz, record.dataset) == ("pad", 32, plankton.name)
+    assert sum(record.class_counts.values()) == list(splits_of(plankton).values()).count("train")
+
+    folder = Path(record.uri)
+    assert set(record.files) >= {"weights.pt", "model.json", "metrics.json", "manifest.parquet", "training.csv"}
+    assert sum(name.startswith("plots/") for name in record.files) >= 4
+    for name, info in record.files.items():
+        assert sha256(folder / name) == info.sha256
+    model = json.loads((folder / "model.json").read_text())
+    assert model["classes"] == record.classes
+    assert model["libraries"]["ultralytics"]
+    assert len((folder / "training.csv").read_text().splitlines()) == 1 + QUICK["epochs"]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test"]["top1"] == outcome["top1"]
+    assert metrics["test"]["macro_f1"] == outcome["macro_f1"]
+    # What only a run that was killed needs is gone.
+    assert open_root(str(root), {}).list("checkpoints") == []
+
+
+def test_predictions_and_hashes_are_kept_on_the_samples(plankton, root, registry):
+    tag_splits(plankton)
+    result(delegate(TRAIN, plankton, **QUICK))
+    record = registry.resolve("m")
+    plankton.reload()
+    field = f"pred_m_{record.version[-6:]}"
+    assert plankton.get_field(field).info["mbari_model"] == record.name
+    predicted = plankton.exists(field)
+    assert set(predicted.values("id")) == {i for i, s in splits_of(plankton).items() if s in ("val", "test")}
+    pairs = predicted.match_tags("test").values([f"{field}.label", "ground_truth.label"])
+    right = sum(a == b for a, b in zip(*pairs, strict=True))
+    assert right / predicted.match_tags("test").count() == pytest.approx(record.metrics["test"]["top1"])
+    path, digest = plankton.first().filepath, plankton.first().media_sha256
+    assert sha256(Path(path)) == digest
+
+
+def test_a_version_is_fine_tuned_further(plankton, root, registry):
+    tag_splits(plankton)
+    result(delegate(TRAIN, plankton, **QUICK))
+    first = registry.resolve("m")
+    result(delegate(TRAIN, plankton, **{**QUICK, "base_weights": "m@candidate", "seed": 1}))
+    second = registry.resolve("m")
+    assert second.name != first.name
+    assert second.base == "m@candidate"
+    assert second.base_sha256 == first.files["weights.pt"].sha256
+
+
+def test_several_datasets_are_trained_on_together(plankton, root, registry, tmp_path):
+    from shared.lineage import manifest
+
+    other = fo.Dataset()
+    rois.fill(other, tmp_path / "others", dict.fromkeys(rois.CLASSES[:2], 6), seed=7)
+    tag_splits(plankton)
+    tag_splits(other)
+    other.save_view("some", other.limit(6))
+    result(delegate(TRAIN, plankton, **QUICK, extra_views=[f"{other.name}/some"]))
+    record = registry.resolve("m")
+    rows = manifest.read(Path(record.uri) / "manifest.parquet")
+    assert sorted(set(rows["dataset"].to_pylist())) == sorted({plankton.name, other.name})
+    assert rows.num_rows == 36 + 6
+    assert record.extra_views == [f"{other.name}/some"]
+    other.reload()
+    assert len(other.exists("media_sha256")) == 6
+    other.delete()
+
+
+def test_an_s3_artifact_root(plankton, s3, bucket, registry, monkeypatch):
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MBARI_ARTIFACTS", f"s3://{bucket}/models")
+    tag_splits(plankton)
+    result(delegate(TRAIN, plankton, **QUICK))
+    record = registry.resolve("m")
+    assert record.uri.startswith(f"s3://{bucket}/models/")
+    assert open_root(f"s3://{bucket}/models", s3).published(record.key) == record.files
+
+
+def test_bad_images_are_left_out_and_named(plankton, root, registry):
+    tag_splits(plankton)
+    bad = plankton.match_tags("train").limit(2).values(["id", "filepath"])
+    Path(bad[1][0]).write_bytes(b"not an image")
+    Path(bad[1][1]).unlink()
+    outcome = result(delegate(TRAIN, plankton, **QUICK))
+    plankton.reload()
+    assert set(plankton.match_tags("unreadable").values("id")) == set(bad[0])
+    assert any("2 images could not be read" in note["note"] for note in outcome["notes"])
+    assert sum(row["ROIs"] for row in outcome["left_out"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"base_weights": "/nowhere/weights.pt"}, "/nowhere/weights.pt"),
+        ({"base_weights": "nobody@production"}, 'There is no model "nobody"'),
+        ({"classes": ["Calanus"]}, "A classifier needs two classes"),
+        ({"min_per_class": 1000}, "A classifier needs two classes"),
+        ({"model_name": "a b"}, "model_name"),
+        ({"extra_views": ["no such dataset"]}, "There is no dataset 'no such dataset'"),
+        ({"device": "cuda:77"}, "no device 'cuda:77'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_sentence(plankton, root, registry, params, said):
+    tag_splits(plankton)
+    try:
+        failed = error(delegate(TRAIN, plankton, **{**QUICK, **params}))
+    except ExecutionError as refused:  # the form knows it before anything is scheduled
+        failed = str(refused)
+    assert said in failed.splitlines()[0]
+    assert registry.versions() == []
+
+
+def test_without_splits_nothing_is_scheduled(plankton, root, registry):
+    with pytest.raises(ExecutionError, match="run 'Assign train, val and test' first"):
+        schedule(TRAIN, plankton, **QUICK)
+
+
+def test_without_an_artifact_root_the_run_says_what_to_set(plankton, registry, monkeypatch):
+    monkeypatch.delenv("MBARI_ARTIFACTS", raising=False)
+    tag_splits(plankton)
+    assert "MBARI_ARTIFACTS" in error(delegate(TRAIN, plankton, **QUICK)).splitlines()[0]
+
+
+def running(dataset):
+    query = {"dataset": dataset.name, "state": "running"}
+    return odm.get_db_conn()[runs.COLLECTION].find_one(query, sort=[("started_at", -1)])
+
+
+def test_a_killed_training_goes_on_elsewhere_and_ends_whole(plankton, root, registry, tmp_path):
+    tag_splits(plankton)
+    params = {**QUICK, "epochs": 6, "patience": 0}
+    with worker(tmp_path / "first.log") as process:
+        scheduled = schedule(TRAIN, plankton, **params)
+        wait(scheduled, until=lambda _: len(list(root.glob("checkpoints/*/last.pt"))) > 0)
+        process.kill()
+        process.wait()
+    assert registry.versions() == []
+    assert not list(root.glob("versions/*"))
+    with worker(tmp_path / "second.log"):
+        outcome = result(wait(schedule(TRAIN, plankton, **params)))
+    assert outcome["epochs_done"] == 6
+    record = registry.resolve("m")
+    lines = (Path(record.uri) / "training.csv").read_text().splitlines()
+    assert [int(float(line.split(",")[0])) for line in lines[1:]] == [1, 2, 3, 4, 5, 6]
+    for name, info in record.files.items():
+        assert sha256(Path(record.uri) / name) == info.sha256
+    assert open_root(str(root), {}).list("checkpoints") == []
+
+
+def test_a_stopped_training_keeps_its_checkpoint_and_goes_on(plankton, root, registry, tmp_path):
+    tag_splits(plankton)
+    params = {**QUICK, "epochs": 300, "patience": 0}
+    with worker(tmp_path / "log"):
+        scheduled = schedule(TRAIN, plankton, **params)
+        wait(scheduled, until=lambda _: len(list(root.glob("checkpoints/*/last.pt"))) > 0)
+        run = running(plankton)
+        foo.execute_operator(STOP, {"params": {"run": str(run["_id"])}})
+        outcome = result(wait(scheduled, seconds=60))
+    assert "no version was made" in outcome["message"]
+    assert "Schedule the same training again" in outcome["message"]
+    assert registry.versions() == []
+    assert list(root.glob("checkpoints/*/last.pt"))
+    assert operation(scheduled).run_state == "completed"
+
+
+def test_the_same_training_is_not_run_twice_at_once(plankton, root, registry, tmp_path):
+    tag_splits(plankton)
+    params = {**QUICK, "epochs": 300, "patience": 0}
+    with worker(tmp_path / "log"):
+        scheduled = schedule(TRAIN, plankton, **params)
+        wait(scheduled, until=lambda _: len(list(root.glob("checkpoints/*/last.pt"))) > 0)
+        second = error(delegate(TRAIN, plankton, **params))
+        assert "is being done already by the run 'Train m on 36 ROIs'" in second.splitlines()[0]
+        foo.execute_operator(STOP, {"params": {"run": str(running(plankton)["_id"])}})
+        wait(scheduled, seconds=60)
+
+
+def test_the_form_says_what_a_careful_person_would_look_at_first(plankton, root, registry):
+    from tests.worker import form
+
+    tag_splits(plankton)
+    samples.remember(plankton, "group_field", "day")
+    plankton.limit(1).tag_samples("Calanus")
+    said = form(TRAIN, plankton, model_name="m")
+    assert any("groups of 'day' are on both sides" in text for text in said)
+    assert any("1 tags name a class" in text for text in said)
+    assert any("Few images to learn from: Calanus (8)" in text for text in said)
+    assert any("24 ROIs to learn from" in text for text in said)
+
+
+def test_the_setup_is_checked_without_showing_a_secret(root, monkeypatch):
+    monkeypatch.setenv("MBARI_LABEL_STORE", "mongodb://user:hunter2@127.0.0.1:1/lab")
+    monkeypatch.setenv("MBARI_WEBHOOK_URL", "http://127.0.0.1:1/T000/hunter2")
+    monkeypatch.setenv("MBARI_PRICE_PER_HOUR", "cheap")
+    outcome = foo.execute_operator("@mbari/train_classifier/check_setup", {"params": {}}).result
+    states = {row["item"]: row["state"] for row in outcome["checks"]}
+    assert states["versions"] == states["artifact root"] == states["database"] == "ok"
+    assert states["label store"] == states["webhook"] == states["price per hour"] == "failed"
+    assert states["vocabulary"] == "not set"
+    assert "hunter2" not in json.dumps(outcome)
+    assert "label store" in outcome["message"]
+    assert list(root.iterdir()) == []
