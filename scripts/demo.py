@@ -97,7 +97,10 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
         "images": len(dataset),
         "source": str(options.images) if options.images else "drawn",
         "model": trained["version"],
-        "metrics": metrics_of(trained["version"]),
+        "metrics": {
+            split: {name: value for name, value in score.items() if name != "confusion"}
+            for split, score in metrics_of(trained["version"]).items()
+        },
         "top1": trained["top1"],
         "macro_f1": trained["macro_f1"],
         "majority_share": round(max(dataset.count_values("ground_truth.label").values()) / len(dataset), 4),

@@ -57,6 +57,8 @@ def _settings(home: Path) -> dict[str, str]:
             "FIFTYONE_CONFIG_PATH": str(own / "config.json"),
             "FIFTYONE_APP_CONFIG_PATH": str(own / "app_config.json"),
             "FIFTYONE_DATABASE_DIR": str(home / "mongo"),
+            # Else FiftyOne announces at every start that the wheel's MongoDB is the oldest that it supports.
+            "FIFTYONE_DATABASE_VALIDATION": "false",
         }
     return settings
 

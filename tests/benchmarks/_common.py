@@ -21,7 +21,7 @@ def images() -> tuple[list[Path], str]:
     import demo_images
 
     folder = ROOT / "build" / "bench" / "rois"
-    return [Path(roi["filepath"]) for roi in demo_images.draw(folder)], "drawn ROIs"
+    return [folder / roi.file for roi in demo_images.generate(folder)], "drawn ROIs"
 
 
 def weights() -> Path:
