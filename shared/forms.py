@@ -40,6 +40,7 @@ class Form:
         self.inputs = types.Object()
         self._params = params
         self._notices = 0
+        self._questions = 0
 
     def value(self, name: str) -> Any:
         """What the person has entered for a parameter so far, else its default (None when there is none)."""
@@ -49,10 +50,17 @@ class Form:
         default = self._params.model_fields[name].get_default(call_default_factory=True)
         return None if default is PydanticUndefined else default
 
-    def target(self) -> None:
-        """Lets the person choose the samples: selection, current view or dataset."""
-        if self.ctx.dataset is not None:
-            self.inputs.view_target(self.ctx)
+    def target(self, view: Any) -> None:
+        """Lets the person choose the samples (selection, view or dataset), and says how many `view` has."""
+        from .samples import state
+
+        self.inputs.view_target(self.ctx)
+        of = view._root_dataset.count()
+        count = cached(("count", *state(view)), view.count)
+        if count == 0:
+            self.error("There is no sample in the chosen view; choose another target.")
+        else:
+            self.notice(f"Works on all {of:,} ROIs." if count == of else f"Works on {count:,} of {of:,} ROIs.")
 
     def fields(self, *names: str) -> None:
         """Adds the inputs of several parameters, each drawn from its declaration."""
@@ -128,7 +136,9 @@ class Form:
             return None
         have = label_fields(self.ctx.dataset)
         chosen = self.value(name)
-        self.choice(name, [(field, field) for field in have], free=True)
+        if not self.ctx.params.get(name) and chosen not in have and len(have) == 1:
+            chosen = have[0]
+        self.choice(name, [(field, field) for field in have], default=chosen if chosen in have else None)
         if chosen in have:
             return chosen
         said = ", ".join(have) or "none yet"
@@ -164,11 +174,19 @@ class Form:
             show_table(self.inputs, name, rows, label)
 
     def on_request(self, question: str) -> bool:
-        """Adds a check box for something that takes long to show; True once it is ticked."""
-        self._notices += 1
-        name = f"_show_{self._notices}"
+        """Adds a check box for something that takes long, or few need, to show; True once it is ticked."""
+        self._questions += 1  # counted apart: a notice that comes and goes must not untick the box
+        name = f"_show_{self._questions}"
         self.inputs.bool(name, label=question, default=False, view=types.CheckboxView())
         return bool(self.ctx.params.get(name))
+
+    def check(self) -> None:
+        """Marks each input whose value the run would refuse, in the same words."""
+        for error in _errors(self._params, self.ctx.params):
+            property = self.inputs.properties.get(str(error["loc"][0])) if error["loc"] else None
+            if property is not None and error["type"] != "missing":  # FiftyOne itself says what is required
+                property.invalid = True
+                property.error_message = _sentence(self._params, error)
 
     def _view(self, view: types.View) -> types.Property:
         self._notices += 1
@@ -179,11 +197,23 @@ def show_table(target: types.Object, name: str, rows: Sequence[Mapping[str, Any]
     """Adds a read-only table of rows (dicts with the same keys) to a form or an output."""
     view = types.TableView()
     for key in rows[0]:
-        view.add_column(key, label=str(key).replace("_", " "))
+        view.add_column(key, label=key.replace("_", " ") if key.isidentifier() else key)
     row_type = types.Object()
     for key in rows[0]:
         row_type.str(key)
-    target.list(name, row_type, label=label, view=view, default=[dict(row) for row in rows], read_only=True)
+    cells = [{key: _cell(value) for key, value in row.items()} for row in rows]
+    target.list(name, row_type, label=label, view=view, default=cells, read_only=True)
+
+
+def _cell(value: Any) -> str:
+    """A value as a table shows it: FiftyOne's own leaves booleans blank and floats with all their digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return "" if value is None else str(value)
 
 
 def cached(key: Any, compute: Callable[[], T], seconds: float = CACHE_SECONDS) -> T:
@@ -205,20 +235,31 @@ def validate(model: type[BaseModel], params: Mapping[str, Any]) -> Any:
     Raises:
         InputError: one sentence for all that is wrong, misspelt names of parameters included
     """
-    given = {
-        name: value
-        for name, value in params.items()
-        if not name.startswith("_") and name not in _SYSTEM_KEYS and value is not None
-    }
+    given = _given(params)
     unknown = [name for name in given if name not in model.model_fields]
     if unknown:
         raise InputError(" ".join(_unknown(name, model.model_fields) for name in unknown))
-    # An emptied text box is no value: the default stands, as the form says.
-    given = {name: value for name, value in given.items() if value != ""}
+    errors = _errors(model, params)
+    if errors:
+        raise InputError("; ".join(_sentence(model, e) for e in errors) + ".")
+    return model.model_validate(given)
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What the person gave; an emptied text box is no value: the default stands, as the form says."""
+    return {
+        name: value
+        for name, value in params.items()
+        if not name.startswith("_") and name not in _SYSTEM_KEYS and value is not None and value != ""
+    }
+
+
+def _errors(model: type[BaseModel], params: Mapping[str, Any]) -> Sequence[Any]:
     try:
-        return model.model_validate(given)
+        model.model_validate(_given(params))
     except ValidationError as error:
-        raise InputError("; ".join(_sentence(e) for e in error.errors()) + ".") from None
+        return error.errors()
+    return []
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
@@ -228,10 +269,12 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     return f"There is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ".")
 
 
-def _sentence(error: Any) -> str:
+def _sentence(model: type[BaseModel], error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "parameters"
     if error["type"] == "missing":
         return f"The parameter {where!r} is required"
+    if error["type"] == "string_pattern_mismatch":  # the description is what a person can read
+        return f"The parameter {where!r} cannot be {error['input']!r} ({model.model_fields[where].description})"
     message = error["msg"].removeprefix("Value error, ")
     return f"The parameter {where!r} cannot be {error['input']!r}: {message[0].lower()}{message[1:]}"
 

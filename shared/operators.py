@@ -46,7 +46,8 @@ class Spec:
         description: one sentence for the operator browser
         icon: the name of a Material icon
         risk: what it can do by mistake: "low" reads, "medium" adds, "high" changes what people made
-        execution: "immediate"; "delegated" only; or "either", with delegated as the default choice
+        execution: "immediate" only; "delegated" only; or "either"
+        quick: whether "either" means at once unless the person schedules it; else scheduled is the first choice
         target: whether it works on samples that the person chooses
         needs_dataset: whether it can be run without a dataset
         distributed: whether FiftyOne Enterprise may cut it into parts for several workers
@@ -59,6 +60,7 @@ class Spec:
     icon: str
     risk: Literal["low", "medium", "high"]
     execution: Literal["immediate", "delegated", "either"] = "either"
+    quick: bool = False
     target: bool = True
     needs_dataset: bool = True
     distributed: bool = False
@@ -108,7 +110,7 @@ class SuiteOperator(foo.Operator):
             dynamic=True,
             allow_immediate_execution=spec.execution != "delegated",
             allow_delegated_execution=spec.execution != "immediate",
-            default_choice_to_delegated=spec.execution == "either",
+            default_choice_to_delegated=spec.execution == "either" and not spec.quick,
             allow_distributed_execution=spec.distributed,
             risk_level=spec.risk,
             view_target=spec.target,
@@ -140,8 +142,9 @@ class SuiteOperator(foo.Operator):
             form.error("Open a dataset first.")
         else:
             if self.spec.target:
-                form.target()
+                form.target(target_view(ctx))
             self.form(form)
+            form.check()
         return types.Property(form.inputs, view=types.View(label=self.spec.label))
 
     def resolve_run_name(self, ctx: Any) -> str:
@@ -153,19 +156,18 @@ class SuiteOperator(foo.Operator):
         return self.run_name(params, target_view(ctx).count() if self.spec.target else None)
 
     def resolve_output(self, ctx: Any) -> types.Property:
-        """Shows a result: its message, its tables, then the remaining figures."""
+        """Shows a result: its message, its tables, then the remaining figures; what is empty is left out."""
         outputs = types.Object()
-        result = ctx.results or {}
-        for name, value in result.items():
-            label = name.replace("_", " ")
-            if name == "message":
-                outputs.view(name, types.Notice(label=value))
-            elif isinstance(value, list) and value and isinstance(value[0], dict):
-                show_table(outputs, name, value, label)
-            elif isinstance(value, (list, dict)):
-                outputs.obj(name, label=label, view=types.JSONView())
-            elif value is not None:
-                outputs.str(name, label=label, read_only=True)
+        result = {name: value for name, value in (ctx.results or {}).items() if value not in (None, "", [], {})}
+        if message := result.pop("message", None):
+            kind = types.Warning if "stopped" in result else types.Notice
+            outputs.view("message", kind(label=message))
+        tables = {name: rows for name, value in result.items() if (rows := _rows(value))}
+        for name, rows in tables.items():
+            # Under a name of its own: FiftyOne would show the raw values of the result's.
+            show_table(outputs, f"_table_{name}", rows, _label(name))
+        for name in [name for name in result if name not in tables]:
+            outputs.str(name, label=_label(name), read_only=True)
         return types.Property(outputs, view=types.View(label=self.spec.label))
 
     def execute(self, ctx: Any) -> dict[str, Any]:
@@ -221,6 +223,17 @@ def target_view(ctx: Any) -> Any:
     if explicit is None and ctx.selected:
         return ctx.view.select(ctx.selected)
     return ctx.target_view()
+
+
+def _rows(value: Any) -> list[Mapping[str, Any]]:
+    """A part of a result as the rows of a table: lists of dicts, and a dict as its only row."""
+    if isinstance(value, Mapping):
+        return [value]
+    return value if isinstance(value, list) and isinstance(value[0], Mapping) else []
+
+
+def _label(name: str) -> str:
+    return name[:1].upper() + name[1:].replace("_", " ")
 
 
 def secrets(ctx: Any) -> dict[str, str]:

@@ -8,13 +8,14 @@ and only one batch is in memory, so a million samples need no more of it than te
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
 from bson import ObjectId
+from fiftyone import ViewField
 from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany, UpdateOne
 
@@ -78,6 +79,18 @@ def read(view: SampleCollection, columns: Mapping[str, str]) -> dict[str, list[A
 def has_path(dataset: fo.Dataset, path: str) -> bool:
     """Whether the dataset's schema has this field or sub-field."""
     return path in ("id", "filepath", "tags") or dataset.get_field(path) is not None
+
+
+def state(view: SampleCollection) -> tuple[str, ...]:
+    """What a view's samples are at this moment, at the price of a look at two indexes.
+
+    Equal states mean that nobody added, removed or edited a sample in between, so an answer that was
+    worked out for one holds for the other.
+    """
+    dataset = view._root_dataset
+    count = dataset._estimated_count()
+    newest = dataset._max("last_modified_at") if count else None
+    return str(dataset._doc.id), str(view._serialize()), str(count), str(newest)
 
 
 def fields(dataset: fo.Dataset, *types: type) -> list[str]:
@@ -290,6 +303,16 @@ def count_by_split(view: SampleCollection, label_field: str) -> dict[str, dict[s
             if label is not None:
                 table.setdefault(label, dict.fromkeys(parts, 0))[split] = count
     return dict(sorted(table.items()))
+
+
+def count_corrections(view: SampleCollection, label_field: str, vocabulary: Iterable[str]) -> int:
+    """Samples with a sample tag or label tag that is a name of the vocabulary and not what they are labelled."""
+    names, label = set(vocabulary), ViewField(f"{label_field}.label")
+    corrected: set[str] = set()
+    for path, tags in (("tags", view.count_sample_tags()), (f"{label_field}.tags", view.count_label_tags(label_field))):
+        for tag in names & tags.keys():
+            corrected.update(view.match(ViewField(path).contains(tag) & (label != tag)).values("id"))
+    return len(corrected)
 
 
 def write_values(dataset: fo.Dataset, field: str, sample_ids: Sequence[str], values: Sequence[Any]) -> None:

@@ -1,6 +1,7 @@
 """Applying models: a thin layer between FiftyOne and `shared/applying.py`."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,13 +39,17 @@ class ApplyModel(SuiteOperator):
             description="An alias (ptvr@production), a version (ptvr/<version>), or the path or s3:// URI of weights",
         )
         prediction_field: str | None = Field(
-            None, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="Left empty, a field named after the model version"
+            None,
+            pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+            description="Letters, digits and '_'; left empty, it is named after the model version",
         )
-        confidence_threshold: float = Field(0.0, ge=0, le=1, description="Below it, nothing is written")
+        confidence_threshold: float = Field(
+            0.0, ge=0, le=1, description="From 0 to 1: less confident predictions are counted, not written"
+        )
         store_logits: bool = Field(False, description="Keep the whole distribution, for FiftyOne's brain")
         skip_existing: bool = Field(False, description="Only samples without a prediction of this model")
         batch_size: int | None = Field(None, ge=1, le=4096, description="Left empty, chosen for the hardware")
-        runtime: Literal["auto", "torch", "openvino"] = "auto"
+        runtime: Literal["auto", "torch", "openvino"] = Field("auto", description="auto takes the fastest one here")
         precision: Literal["auto", "full"] = Field("auto", description="full: 32 bits, for exact comparisons")
         device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
         framing: Literal["pad", "crop"] | None = Field(None, description="Only for weights that do not say")
@@ -54,14 +59,21 @@ class ApplyModel(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.choice("model", _models(form.ctx), free=True)
-        form.fields("prediction_field", "confidence_threshold", "store_logits", "skip_existing")
+        models = _models(form.ctx)
+        form.choice("model", models, free=True)
+        if not models:
+            form.notice("No model is registered yet: train one with 'Train a classifier', or give the path of weights.")
+        unknown = _unknown(form.value("model"))
+        if unknown:
+            form.error(unknown)
+        form.fields("prediction_field", "confidence_threshold", "skip_existing")
         chosen = form.value("prediction_field")
         if chosen:
             problem = _taken(form.ctx.dataset, chosen)
             if problem:
                 form.error(problem)
-        form.fields("runtime", "precision", "device", "batch_size", "framing", "imgsz")
+        if form.on_request("More options: logits, runtime, precision, device, batch size, framing"):
+            form.fields("store_logits", "runtime", "precision", "device", "batch_size", "framing", "imgsz")
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Apply ptvr@production on 1,144 ROIs"."""
@@ -151,6 +163,19 @@ def _models(ctx: Any) -> list[tuple[str, str]]:
         return named + [(record.name, record.name) for record in registry.versions()[:50]]
 
     return cached("apply_model/models", look, seconds=5)
+
+
+def _unknown(name: str | None) -> str | None:
+    """What is wrong with the name of a model that can only be one of the registry; paths are left to the run."""
+    import fiftyone.core.odm as odm
+
+    if not name or "/" in name or Path(name).exists():
+        return None
+    try:
+        Registry(odm.get_db_conn()).resolve(name)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _taken(dataset: Any, field: str) -> str | None:

@@ -23,6 +23,7 @@ class AssignSplits(SuiteOperator):
         description="Stratified splits that keep groups (a day, a dive) and identical images on one side",
         icon="call_split",
         risk="medium",
+        quick=True,
     )
 
     class Params(BaseModel):
@@ -51,8 +52,8 @@ class AssignSplits(SuiteOperator):
         elif label_field and form.on_request("Show the table that this would give"):
             values = {name: form.value(name) for name in self.Params.model_fields}
             view = target_view(form.ctx)
-            key = ("assign_splits", str(view._root_dataset._doc.id), str(view._serialize()), str(values))
-            _, plan = cached(key, lambda: _plan(view, self.Params(**values)))
+            key = ("assign_splits", *samples.state(view), str(values))
+            _, plan, _ = cached(key, lambda: _plan(view, self.Params(**values)))
             form.table(_table(plan.table), "Splits")
             for problem in _problems(plan):
                 form.warning(problem)
@@ -60,35 +61,40 @@ class AssignSplits(SuiteOperator):
     def work(self, job: Job) -> dict[str, Any]:
         """Assigns the splits and tags the samples."""
         job.run.progress(0, 0, "Reading labels and groups")
-        ids, plan = _plan(job.view, job.params)
+        ids, plan, before = _plan(job.view, job.params)
         job.run.progress(0, 0, f"Tagging {len(ids):,} samples")
         samples.set_tags(job.dataset, ids, plan.split, samples.SPLITS)
         samples.remember(job.dataset, "group_field", job.params.group_field)
         counts = {name: sum(row.get(name, 0) for row in plan.table.values()) for name in samples.SPLITS}
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        changed = sum(old != new for old, new in zip(before, plan.split, strict=True))
+        message = f"{sum(counts.values()):,} labelled samples have a split: {said}; {changed:,} are new or moved."
         return {
-            "message": " ".join([f"Tagged {sum(counts.values()):,} labelled samples: {said}.", *_problems(plan)]),
+            "message": " ".join([message, *_problems(plan)]),
             "counts": {**counts, "without_label": sum(split is None for split in plan.split)},
             "splits": _table(plan.table),
+            "changed": changed,
         }
 
 
-def _plan(view: SampleCollection, params: Any) -> tuple[list[str], splits.Splits]:
+def _plan(view: SampleCollection, params: Any) -> tuple[list[str], splits.Splits, list[str | None]]:
+    """The ids of the view's samples, their splits to be, and the splits they have."""
     dataset = view._root_dataset
     samples.require_label_field(dataset, params.label_field)
     columns = {"label": f"{params.label_field}.label", "tags": "tags", "hash": _hash_field(dataset)}
     if params.group_field:
         columns["group"] = params.group_field
     table = samples.read(view, columns)
+    before = [samples.split_of(tags) for tags in table["tags"]]
     plan = splits.assign(
         table["label"],
         {name: getattr(params, name) for name in samples.SPLITS},
         groups=[None if g is None else str(g) for g in table["group"]] if params.group_field else None,
         hashes=table["hash"],
-        existing=None if params.overwrite else [samples.split_of(tags) for tags in table["tags"]],
+        existing=None if params.overwrite else before,
         seed=params.seed,
     )
-    return table["id"], plan
+    return table["id"], plan, before
 
 
 def _hash_field(dataset: fo.Dataset) -> str:

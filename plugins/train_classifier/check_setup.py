@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from .shared import setup_check
+from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
 
 
@@ -17,6 +18,7 @@ class CheckSetup(SuiteOperator):
         description="Versions, GPU, scratch space, storage, hub and webhook in one table; no secret is shown",
         icon="fact_check",
         risk="low",
+        quick=True,
         target=False,
         needs_dataset=False,
         recorded=False,
@@ -26,6 +28,10 @@ class CheckSetup(SuiteOperator):
         """`check_setup` takes no parameters."""
 
         model_config = ConfigDict(extra="forbid")
+
+    def form(self, form: Form) -> None:
+        """Says where it looks."""
+        form.notice("Execute looks at the machine of the App; Schedule looks at a worker, where trainings run.")
 
     def work(self, job: Job) -> dict[str, Any]:
         """Tries everything and says what came of it."""

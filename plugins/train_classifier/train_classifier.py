@@ -37,7 +37,7 @@ class TrainClassifier(SuiteOperator):
         model_name: str = Field(
             pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
             title="Model name",
-            description="Versions of one model share it: letters, digits, '-', '_' and '.'",
+            description="Letters, digits, '-', '_' and '.'; each training adds a version to the model of this name",
         )
         label_field: str = Field("ground_truth", title="Label field")
         base_weights: str = Field(
@@ -46,13 +46,20 @@ class TrainClassifier(SuiteOperator):
             description="A pretrained network, a registered model (ptvr@production), a file or s3:// URI, "
             "or yolov8n-cls.yaml to start from scratch",
         )
-        epochs: int = Field(50, ge=1, le=10_000)
+        epochs: int = Field(
+            50,
+            ge=1,
+            le=10_000,
+            description="Passes over the images; training ends earlier when it no longer gets better",
+        )
         imgsz: int = Field(
             224, ge=32, le=1024, multiple_of=32, title="Image size", description="Pixels, a multiple of 32"
         )
         batch: int = Field(-1, ge=-1, le=4096, title="Batch size", description="-1 fits it to the memory")
         framing: Literal["pad", "crop"] = Field("pad", description="pad keeps the whole ROI; crop cuts long ones")
-        augmentation: Literal["default", "rotations", "none"] = "default"
+        augmentation: Literal["default", "rotations", "none"] = Field(
+            "default", description="rotations turns and flips ROIs freely, for animals that float in any direction"
+        )
         balance: Literal["none", "oversample"] = Field("none", description="oversample shows rare classes more often")
         min_per_class: int = Field(5, ge=1, title="Least images of a class", description="Smaller ones are left out")
         classes: list[str] | None = Field(None, description="Left empty: all")
@@ -71,23 +78,34 @@ class TrainClassifier(SuiteOperator):
         label_field = form.label_field()
         counts = _count(form, label_field) if label_field else None
         _choose_base(form)
-        form.fields("epochs", "imgsz", "batch", "framing", "augmentation", "balance", "min_per_class")
-        form.choice("classes", [(label, label) for label in counts or ()], several=True)
-        form.choice("extra_views", [(name, name) for name in _datasets()], several=True, free=True)
-        form.fields("patience", "seed", "device", "store_predictions", "resume")
+        form.field("epochs")
         if counts is not None:
             self._preview(form, counts, label_field)
+        if form.on_request("More options: classes, further datasets, image size, augmentation, device"):
+            form.choice("classes", [(label, label) for label in counts or ()], several=True)
+            form.choice("extra_views", [(name, name) for name in _datasets()], several=True, free=True)
+            form.fields("min_per_class", "imgsz", "framing", "augmentation", "balance", "batch", "patience", "seed")
+            form.fields("device", "store_predictions", "resume")
 
     def _preview(self, form: Form, counts: Mapping[str, Mapping[str, int]], label_field: str) -> None:
         chosen = form.value("classes") or list(counts)
         least = form.value("min_per_class")
-        used = {label: row for label, row in counts.items() if label in chosen and row["train"] >= least}
+        used = {
+            label: row
+            for label, row in counts.items()
+            if label in chosen and row["train"] and sum(row[split] for split in samples.SPLITS) >= least
+        }
         total = {split: sum(row[split] for row in used.values()) for split in samples.SPLITS}
-        if form.value("extra_views"):
+        further = form.value("extra_views")
+        why_not = None if further else _why_not(counts, total, used, least)
+        if why_not:
+            form.error(why_not)
+        elif further:
             form.notice("The figures below are for this dataset's view; the further views come on top.")
-        else:
-            _refuse(form, counts, total, used, least)
-        form.table([{"class": label, **row, "used": label in used} for label, row in counts.items()], "Labelled ROIs")
+        rows = [{"class": label, **row, "used": label in used} for label, row in counts.items()]
+        form.table([{"no split" if k == "none" else k: v for k, v in row.items()} for row in rows], "Labelled ROIs")
+        if why_not:
+            return
         few = [f"{label} ({row['train']})" for label, row in used.items() if row["train"] < FEW]
         if few:
             form.warning(f"Few images to learn from: {', '.join(few)}.")
@@ -143,8 +161,7 @@ class TrainClassifier(SuiteOperator):
 
 
 def _key(form: Form, *what: Any) -> tuple:
-    view = target_view(form.ctx)
-    return ("train_classifier", str(view._root_dataset._doc.id), str(view._serialize()), *what)
+    return ("train_classifier", *samples.state(target_view(form.ctx)), *what)
 
 
 def _count(form: Form, label_field: str) -> Mapping[str, Mapping[str, int]] | None:
@@ -170,15 +187,17 @@ def _datasets() -> list[str]:
     return cached("train_classifier/datasets", fo.list_datasets, seconds=30)
 
 
-def _refuse(form: Form, counts: Mapping, total: Mapping[str, int], used: Mapping, least: int) -> None:
+def _why_not(counts: Mapping, total: Mapping[str, int], used: Mapping, least: int) -> str | None:
+    """Why nothing can be trained on these labels, if so."""
     if not counts:
-        form.error("No ROI of this view has a label in this field; label some, or choose another field or view.")
-    elif total["train"] + total["val"] == 0 and not any(row[s] for row in counts.values() for s in samples.SPLITS):
-        form.error("No ROI has a split yet: run 'Assign train, val and test' first.")
-    elif len(used) < 2:
-        form.error(f"A classifier needs two classes with at least {least} images in train each.")
-    elif not total["val"]:
-        form.error("No ROI of these classes is in val: run 'Assign train, val and test', or choose another view.")
+        return "No ROI of this view has a label in this field; label some, or choose another field or view."
+    if not any(row[split] for row in counts.values() for split in samples.SPLITS):
+        return "No ROI has a split yet: run 'Assign train, val and test' first."
+    if len(used) < 2:
+        return f"A classifier needs two classes with {least} images each, at least one of them in train."
+    if not total["val"]:
+        return "No ROI of these classes is in val: run 'Assign train, val and test', or choose another view."
+    return None
 
 
 def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[str]:
@@ -192,11 +211,9 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
         if cut:
             some = ", ".join(sorted(str(g) for g in cut)[:3])
             said.append(f"{len(cut)} groups of {group_field!r} are on both sides of a split, such as {some}.")
-    tags = view.count_sample_tags()
-    tags = {tag: tags.get(tag, 0) + n for tag, n in [*tags.items(), *view.count_label_tags(label_field).items()]}
-    open_corrections = sum(n for tag, n in tags.items() if tag in counts)
+    open_corrections = samples.count_corrections(view, label_field, counts)
     if open_corrections:
-        said.append(f"{open_corrections:,} tags name a class: corrections that are not applied yet are not trained on.")
+        said.append(f"{open_corrections:,} ROIs have a correction that is not applied: their old labels are trained on.")
     for field in samples.label_fields(dataset):
         if "mbari_model" in (dataset.get_field(field).info or {}):
             open_predictions = view.exists(label_field, False).exists(field).count()
@@ -258,7 +275,8 @@ def _keep_on_samples(datasets: Mapping[str, Any], outcome: Any, store_prediction
         samples.write_values(
             dataset, HASH_FIELD, [columns["sample_id"][i] for i in hashed], [columns["sha256"][i] for i in hashed]
         )
-        samples.mark_unreadable(dataset, [i for d, i, _ in outcome.training_set.unreadable if d == dataset_id])
+        own = {columns["sample_id"][i] for i in mine}
+        samples.mark_unreadable(dataset, [i for i, _ in outcome.training_set.unreadable if i in own])
         record = outcome.record
         if record is None or not store_predictions:
             continue
@@ -279,7 +297,7 @@ def _result(outcome: Any, params: Any) -> dict[str, Any]:
         return {"message": f"Stopped after {done} of {params.epochs} epochs; no version was made.{again}", **result}
     split = "test" if "test" in outcome.metrics else "val"
     scores = outcome.metrics[split]
-    learned = sum(training_set.counts["train"].values())
+    learned = sum(row["train"] for row in training_set.counts.values())
     return {
         "message": f"{record.name}: top-1 {scores['top1']:.3f}, macro F1 {scores['macro_f1']:.3f} on "
         f"{scores['n']:,} ROIs of {split}; it is now {record.model}@candidate.",
@@ -289,13 +307,27 @@ def _result(outcome: Any, params: Any) -> dict[str, Any]:
         "metrics": [{"split": s, **record.metrics[s]} for s in outcome.metrics],
         "per_class": [{"split": split, **row} for row in scores["per_class"]],
         **result,
-        "problems": training_set.problems,
+        "classes_left_out": [{"class": label, "why": why} for label, why in training_set.skipped_classes.items()],
+        "notes": [{"note": note} for note in [*trained.notes, *_notes(training_set)]],
         "epochs_done": trained.epochs_done,
         "device": trained.device,
         "seconds": outcome.seconds,
-        "seconds_per_image_epoch": trained.seconds / max(1, learned * trained.epochs_run),
+        "seconds_per_image_epoch": trained.seconds / max(1, learned * trained.epochs_done),
         "files": record.uri,
     }
+
+
+def _notes(training_set: Any) -> list[str]:
+    """What the bytes of the images said that nobody had seen before."""
+    said = []
+    if training_set.leaks:
+        said.append(f"{len(training_set.leaks)} images stand in several splits; their copies in train were left out.")
+    if training_set.conflicts:
+        some = "; ".join(" and ".join(group) for group in training_set.conflicts[:3])
+        said.append(f"{len(training_set.conflicts)} images have two labels at once: look at the samples {some}.")
+    if training_set.unreadable:
+        said.append(f"{len(training_set.unreadable)} images could not be read; they are tagged 'unreadable'.")
+    return said
 
 
 def _left_out(training_set: Any) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ class TestAssignSplits:
 
 
 def test_training_ends_in_a_version_that_is_what_it_says(plankton, root, registry):
-    assign(plankton, group_field="day")
+    assign(plankton, group_field="day", train=0.5, val=0.25, test=0.25)
     outcome = result(delegate(TRAIN, plankton, **QUICK))
     record = registry.resolve("m@candidate")
     assert outcome["version"] == record.name
@@ -295,10 +295,12 @@ def test_the_form_says_what_a_careful_person_would_look_at_first(plankton, root,
 
     tag_splits(plankton)
     samples.remember(plankton, "group_field", "day")
-    plankton.limit(1).tag_samples("Calanus")
+    plankton.limit(1).tag_samples("Calanus")  # which it is
+    plankton.limit(2).tag_samples("Pseudo-nitzschia")
+    plankton.skip(1).limit(2).tag_labels(rois.CLASSES[2], "ground_truth")
     said = form(TRAIN, plankton, model_name="m")
     assert any("groups of 'day' are on both sides" in text for text in said)
-    assert any("1 tags name a class" in text for text in said)
+    assert any("3 ROIs have a correction that is not applied" in text for text in said)
     assert any("Few images to learn from: Calanus (8)" in text for text in said)
     assert any("24 ROIs to learn from" in text for text in said)
 
