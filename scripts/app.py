@@ -1,6 +1,7 @@
 """FiftyOne's App on the demo dataset, with the plugins from the zips and a delegated worker; Ctrl-C ends both."""
 
 import argparse
+import logging
 
 import surroundings
 
@@ -23,6 +24,8 @@ def main() -> int:
         print(f"There is no dataset {surroundings.DATASET!r} yet: run `make demo` first.")
         return 1
     dataset = fo.load_dataset(surroundings.DATASET)
+    # Its words on remote sessions would bury the two lines below that a person needs.
+    logging.getLogger("fiftyone").setLevel(logging.WARNING)
     log = surroundings.BUILD / "app" / "worker.log"
     with surroundings.delegated_worker(log):
         session = fo.launch_app(dataset, remote=True, port=options.port, address=options.address)
