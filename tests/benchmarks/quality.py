@@ -70,8 +70,7 @@ def _one(seed: int) -> dict[str, Any]:
     ours["top1"] = max(row["top1"] for row in in_time)
     for side in (ours, peer):
         side["load"] = os.getloadavg()[0]
-        side["top1_of_last_epoch"] = side["epochs"][-1]["top1"]
-        side["epochs"] = len(side["epochs"])
+        side["curve"] = [row["top1"] for row in side.pop("epochs")]
     return {"seed": seed, "ours": {**ours, "epochs_in_time": len(in_time)}, "peer": peer}
 
 
