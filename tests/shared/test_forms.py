@@ -2,7 +2,9 @@
 
 from typing import Literal
 
+import fiftyone as fo
 import pytest
+from fiftyone.operators.executor import ExecutionContext
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared import forms
@@ -75,6 +77,58 @@ def test_an_error_in_a_form_keeps_it_from_being_started():
     views = list(drawn(form).values())
     assert [view["invalid"] for view in views] == [False, True]
     assert views[1]["error_message"] == "no"
+
+
+def test_an_input_that_the_run_would_refuse_is_marked_in_the_form():
+    form = forms.Form(Context(mode="slow", epochs=7), Params)
+    form.fields("name", "mode", "epochs")
+    form.check()
+    inputs = drawn(form)
+    assert [inputs[name]["invalid"] for name in inputs] == [False, True, False]
+    assert inputs["mode"]["error_message"].startswith("The parameter 'mode' cannot be 'slow'")
+
+
+def test_a_pattern_is_explained_in_words():
+    class Named(BaseModel):
+        name: str = Field(pattern="^[a-z]+$", description="Small letters only")
+
+    with pytest.raises(InputError, match=r"'name' cannot be 'A B' \(Small letters only\)"):
+        forms.validate(Named, {"name": "A B"})
+
+
+def test_a_ticked_box_stays_ticked_when_a_notice_appears_above():
+    plain, noticed = (forms.Form(Context(_show_1=True), Params) for _ in range(2))
+    noticed.warning("look")
+    assert plain.on_request("Show it")
+    assert noticed.on_request("Show it")
+
+
+def test_a_form_says_how_many_samples_it_works_on(dataset):
+    def says(view):
+        form = forms.Form(ExecutionContext({"dataset_name": dataset.name, "params": {}}), Params)
+        form.target(view)
+        return drawn(form)["_notice_1"]["view"]["label"]
+
+    assert says(dataset.view()).startswith("There is no sample")
+    dataset.add_samples([fo.Sample(filepath=f"{i}.png") for i in range(3)])
+    assert says(dataset.view()) == "Works on all 3 ROIs."
+    assert says(dataset.limit(1)) == "Works on 1 of 3 ROIs."
+
+
+def test_the_only_label_field_is_the_default(dataset):
+    dataset.add_sample_field("species", fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
+    form = forms.Form(Context(dataset), Params)
+    assert form.label_field("field") == "species"
+    assert drawn(form)["field"]["default"] == "species"
+
+
+def test_a_table_is_made_for_reading():
+    form = forms.Form(Context(), Params)
+    row = {"class": "Calanus", "n": 12345, "top1": 2 / 3, "used": True, "why": None, "ptvr/2026_1": 1}
+    form.table([row], "Classes")
+    table = drawn(form)["_table_1"]
+    assert list(table["default"][0].values()) == ["Calanus", "12,345", "0.667", "yes", "", "1"]
+    assert [column["label"] for column in table["view"]["columns"]][-1] == "ptvr/2026_1"
 
 
 def test_a_label_field_that_does_not_exist_is_an_error(dataset):

@@ -1,0 +1,186 @@
+"""FiftyOne's App in a real browser, used by mouse and keyboard as a person would."""
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+SCREENSHOTS = Path(__file__).resolve().parent.parent / "build" / "screenshots"
+SECONDS = 120  # a loaded machine takes its time
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_APP = """
+import sys
+import fiftyone as fo
+fo.launch_app(fo.load_dataset(sys.argv[1]), remote=True, address="127.0.0.1", port=int(sys.argv[2])).wait(-1)
+"""
+
+
+def chromium() -> str:
+    """The path of the browser; skips the test where there is none, or fails where one is required."""
+    path = shutil.which("chromium")
+    if path and importlib.util.find_spec("playwright"):
+        return path
+    reason = "the browser tests need Debian's chromium and the Python package playwright"
+    if os.environ.get("MBARI_REQUIRE_BROWSER") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def app(dataset: str, log: Path, **env: str) -> Iterator[str]:
+    """FiftyOne's App on a dataset, a process of its own; yields the dataset's address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", _APP, dataset, str(port)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env={**os.environ, **env}, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            _wait_until_up(process, port, log)
+            yield f"http://127.0.0.1:{port}/datasets/{dataset}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_until_up(process: subprocess.Popen, port: int, log: Path) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/").raise_for_status()
+            return
+        except httpx.HTTPError:
+            time.sleep(0.5)
+    raise AssertionError(f"the App did not start: {log.read_text()[-2000:]}")
+
+
+@contextmanager
+def person(url: str) -> Iterator["Person"]:
+    """Somebody who sits before the App in a browser with an empty profile."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=chromium(), args=_FLAGS, viewport={"width": 1440, "height": 1000}
+        )
+        context.set_default_timeout(SECONDS * 1000)
+        # FiftyOne's advertisement covers a part of the grid until it was dismissed once.
+        context.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
+        yield Person(context.pages[0], url)
+        context.close()
+
+
+class Person:
+    """What a person does with the App, named by what they read on the screen."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        from playwright.sync_api import TimeoutError
+
+        self.page = page
+        self._timeout = TimeoutError
+        self._url = url
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+
+    def open_app(self, samples: int) -> None:
+        """Loads the App, or loads it again, and waits until the grid says how many samples there are."""
+        self.page.goto(self._url)
+        self.see(f"{samples} samples")
+
+    def open_browser(self, search: str) -> None:
+        """Opens the operator browser by the backquote key and searches."""
+        box = self.page.get_by_placeholder("Search operations by name...")
+        for _ in range(SECONDS // 10):
+            self.page.keyboard.press("`")
+            try:  # the App draws the grid before it listens to keys
+                box.wait_for(timeout=10_000)
+                break
+            except self._timeout:
+                continue
+        box.fill(search)
+
+    def open_form(self, operator: str) -> None:
+        """Opens an operator's form by its name in the operator browser."""
+        self.open_browser(operator)
+        # The buttons move when the App has learnt whether the operator can be scheduled.
+        with self._answered("resolve-execution-options"), self._redrawn():
+            self.page.get_by_text(operator, exact=True).click()
+        self.page.wait_for_timeout(500)
+
+    def write(self, label: str, value: str) -> None:
+        """Types into the input below a label, in place of what it holds."""
+        box = self._input(label)
+        with self._redrawn():
+            box.fill(value)
+            box.press("Enter")
+
+    def choose(self, label: str, option: str) -> None:
+        """Chooses from the list below a label the one that begins with `option`."""
+        self._input(label).click()
+        with self._redrawn():
+            self.page.get_by_role("option", name=re.compile("^" + re.escape(option))).first.click()
+
+    def tick(self, text: str) -> None:
+        """Ticks the box beside a text."""
+        with self._redrawn():
+            self.page.get_by_text(text).click()
+
+    def press(self, button: str) -> None:
+        """Presses a button, once it can be pressed."""
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+    def can_press(self, button: str) -> bool:
+        """Whether a button can be pressed now."""
+        return bool(self.page.get_by_role("button", name=button, exact=True).is_enabled())
+
+    def see(self, text: str) -> None:
+        """Waits until a text is on the screen."""
+        try:
+            self.page.get_by_text(text).first.wait_for()
+        except self._timeout:
+            self.look("not-seen")
+            raise
+
+    def table(self, *header: str) -> list[list[str]]:
+        """The rows of the table with this header."""
+        for table in self.page.locator("table").all():
+            rows = [line.split("\t") for line in table.inner_text().splitlines()]
+            if tuple(rows[0]) == header:
+                return rows[1:]
+        raise AssertionError(f"no table with the columns {header}")
+
+    def look(self, name: str) -> None:
+        """Keeps a screenshot for whoever wants to see what the test saw."""
+        self.page.wait_for_timeout(700)  # what is being drawn
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    def _input(self, label: str) -> Any:
+        # FiftyOne does not tie its labels to the inputs; a list of choices is a `div`.
+        follows = "following::*[self::input or @role='combobox'][1]"
+        return self.page.locator(f"xpath=//*[normalize-space(text())='{label}']/{follows}").first
+
+    def _redrawn(self) -> Any:
+        """Waits until FiftyOne has drawn the form anew, as it does after every change."""
+        return self._answered("resolve-type")
+
+    def _answered(self, question: str) -> Any:
+        return self.page.expect_response(lambda response: response.url.endswith(f"/operators/{question}"))
