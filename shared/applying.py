@@ -26,13 +26,13 @@ class Model:
 
     Attributes:
         name: `<model>/<version>` of a registered one, else the URI
-        short: what its prediction field is named after, such as `ptvr_1a2b3c`
+        field: the sample field that its predictions go to unless another is named, such as `pred_ptvr_1a2b3c`
         classifier: the loaded network
         record: the registry's record, or None for weights by URI
     """
 
     name: str
-    short: str
+    field: str
     classifier: weights.Classifier
     record: VersionRecord | None
 
@@ -72,10 +72,10 @@ def find(
         root = open_root(secrets.get("MBARI_ARTIFACTS", ""), secrets)
         names = {n: record.files[n] for n in ("weights.pt", "model.json")}
         classifier = weights.load(root.fetch(record.key, names, folder / "model"))
-        return Model(record.name, f"{record.model}_{record.version[-6:]}", classifier, record)
+        return Model(record.name, record.prediction_field, classifier, record)
     path = weights.resolve_base(name, folder / "model", secrets, weights.trusted_prefixes(secrets))
     classifier = weights.load(path, framing=framing, imgsz=imgsz)
-    return Model(name, f"{_slug(Path(name).stem)}_{classifier.sha256[:6]}", classifier, None)
+    return Model(name, f"pred_{_slug(Path(name).stem)}_{classifier.sha256[:6]}", classifier, None)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import fiftyone as fo
+import fiftyone.core.odm as odm
 import fiftyone.operators.types as types
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
@@ -41,6 +42,11 @@ class Form:
         self._params = params
         self._notices = 0
         self._questions = 0
+
+    @property
+    def db(self) -> Any:
+        """FiftyOne's database, for the suite's own collections."""
+        return odm.get_db_conn()
 
     def value(self, name: str) -> Any:
         """What the person has entered for a parameter so far, else its default (None when there is none)."""
@@ -138,11 +144,14 @@ class Form:
         chosen = self.value(name)
         if not self.ctx.params.get(name) and chosen not in have and len(have) == 1:
             chosen = have[0]
-        self.choice(name, [(field, field) for field in have], default=chosen if chosen in have else None)
+        input_ = self.choice(name, [(field, field) for field in have], default=chosen if chosen in have else None)
         if chosen in have:
             return chosen
         said = ", ".join(have) or "none yet"
-        self.error(f"The dataset has no Classification field {chosen!r} (it has: {said}).")
+        # On the input too, so that whoever calls without the form reads more than "invalid enum value".
+        input_.invalid = True
+        input_.error_message = f"The dataset has no Classification field {chosen!r} (it has: {said})."
+        self.error(input_.error_message)
         return None
 
     def sample_field(self, name: str, *kinds: type[fo.Field]) -> None:

@@ -24,6 +24,7 @@ from .errors import InputError
 BATCH = 2048
 SPLITS = ("train", "val", "test")
 UNREADABLE = "unreadable"
+MODEL = "mbari_model"  # the key of a field's info that says which model wrote it
 
 
 def ids(view: SampleCollection) -> np.ndarray:
@@ -142,6 +143,11 @@ def prepare_label_field(dataset: fo.Dataset, name: str, info: Mapping[str, Any],
     if dataset.classes.get(name) != list(classes):
         dataset.classes[name] = list(classes)
         dataset.save()
+
+
+def writer(dataset: fo.Dataset, field: str) -> str | None:
+    """The model that wrote a prediction field, as its `info` says; None for any other field, or none."""
+    return (dataset.get_field(field).info or {}).get(MODEL) if dataset.has_sample_field(field) else None
 
 
 def write_labels(

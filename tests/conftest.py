@@ -159,3 +159,18 @@ def dataset() -> Iterator[Any]:
     made = fo.Dataset(f"test-{uuid.uuid4().hex[:12]}")
     yield made
     made.delete()
+
+
+@pytest.fixture
+def registry() -> Iterator[Any]:
+    """The registry that FiftyOne's database holds; it, its aliases and the runs are gone afterwards."""
+    own_database()
+    import fiftyone.core.odm as odm
+
+    from shared.lineage.registry import ALIASES, VERSIONS, Registry
+    from shared.runs import COLLECTION
+
+    db = odm.get_db_conn()
+    yield Registry(db)
+    for name in (VERSIONS, ALIASES, COLLECTION):
+        db[name].drop()

@@ -12,7 +12,6 @@ from .shared.forms import Form, cached
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator
 
-MARK = "mbari_model"  # the key of a field's info that says which model wrote it
 LISTED = 100  # unreadable images listed by name in a result; all of them are tagged
 
 
@@ -59,11 +58,11 @@ class ApplyModel(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        models = _models(form.ctx)
+        models = _models(form)
         form.choice("model", models, free=True)
-        if not models:
+        if not models and not form.value("model"):
             form.notice("No model is registered yet: train one with 'Train a classifier', or give the path of weights.")
-        unknown = _unknown(form.value("model"))
+        unknown = _unknown(form, form.value("model"))
         if unknown:
             form.error(unknown)
         form.fields("prediction_field", "confidence_threshold", "skip_existing")
@@ -90,7 +89,7 @@ class ApplyModel(SuiteOperator):
         run.progress(0, 0, f"Loading {params.model}")
         with scratch("apply-") as folder:
             model = applying.find(params.model, folder, job.db, job.secrets, params.framing, params.imgsz)
-            field = params.prediction_field or f"pred_{model.short}"
+            field = params.prediction_field or model.field
             _refuse_taken(job, field, model.name)
             view = job.view
             if params.skip_existing and job.dataset.has_sample_field(field):
@@ -106,7 +105,7 @@ class ApplyModel(SuiteOperator):
                 batch_size=params.batch_size,
             )
             info = {
-                MARK: model.name,
+                samples.MODEL: model.name,
                 "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "runtime": runtime.description,
                 "framing": model.classifier.framing,
@@ -150,12 +149,11 @@ def _items(view: Any) -> Any:
         yield from zip(batch["id"], batch["filepath"], strict=True)
 
 
-def _models(ctx: Any) -> list[tuple[str, str]]:
+def _models(form: Form) -> list[tuple[str, str]]:
     """Names of the registry to choose from: aliases first, then the newest versions."""
-    import fiftyone.core.odm as odm
 
     def look() -> list[tuple[str, str]]:
-        registry = Registry(odm.get_db_conn())
+        registry = Registry(form.db)
         named = []
         for model in registry.models():
             for alias, version in registry.aliases(model).items():
@@ -165,14 +163,12 @@ def _models(ctx: Any) -> list[tuple[str, str]]:
     return cached("apply_model/models", look, seconds=5)
 
 
-def _unknown(name: str | None) -> str | None:
+def _unknown(form: Form, name: str | None) -> str | None:
     """What is wrong with the name of a model that can only be one of the registry; paths are left to the run."""
-    import fiftyone.core.odm as odm
-
     if not name or "/" in name or Path(name).exists():
         return None
     try:
-        Registry(odm.get_db_conn()).resolve(name)
+        Registry(form.db).resolve(name)
     except InputError as error:
         return str(error)
     return None
@@ -184,7 +180,7 @@ def _taken(dataset: Any, field: str) -> str | None:
         return None
     if field not in samples.label_fields(dataset):
         return f"The field {field!r} exists and is not a Classification field; choose another name."
-    if MARK not in (dataset.get_field(field).info or {}) and dataset.exists(field).limit(1).count():
+    if samples.writer(dataset, field) is None and dataset.exists(field).limit(1).count():
         return f"The field {field!r} holds labels that no model of this suite wrote; choose another name."
     return None
 
@@ -193,7 +189,7 @@ def _refuse_taken(job: Job, field: str, model: str) -> None:
     problem = _taken(job.dataset, field)
     if problem:
         raise InputError(problem)
-    writer = (job.dataset.get_field(field).info or {}).get(MARK) if job.dataset.has_sample_field(field) else None
+    writer = samples.writer(job.dataset, field)
     if writer in (None, model):
         return
     if job.params.skip_existing:
@@ -256,7 +252,7 @@ def _result(job: Job, model: Any, field: str, runtime: str, applied: Any, total:
 def _field_of(dataset: Any, model: str) -> str | None:
     """The prediction field that a model version wrote, if there is one."""
     for name in samples.label_fields(dataset):
-        if (dataset.get_field(name).info or {}).get(MARK) == model:
+        if samples.writer(dataset, name) == model:
             return name
     return None
 

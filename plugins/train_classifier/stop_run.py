@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import fiftyone.core.odm as odm
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import runs
@@ -34,7 +33,7 @@ class StopRun(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the list of runs under way."""
-        under_way = runs.running(odm.get_db_conn())
+        under_way = runs.running(form.db)
         if not under_way:
             form.error("No run of the suite is under way.")
             return

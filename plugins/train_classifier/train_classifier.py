@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import fiftyone.core.odm as odm
 from pydantic import BaseModel, ConfigDict, Field
 
 from .assign_splits import HASH_FIELD
@@ -115,7 +114,9 @@ class TrainClassifier(SuiteOperator):
         view = target_view(form.ctx)
         for warning in cached(_key(form, "warnings", label_field), lambda: _warnings(view, label_field, counts)):
             form.warning(warning)
-        form.notice(_estimate(total["train"], form.value("epochs"), secrets(form.ctx).get("MBARI_PRICE_PER_HOUR")))
+        form.notice(
+            _estimate(form.db, total["train"], form.value("epochs"), secrets(form.ctx).get("MBARI_PRICE_PER_HOUR"))
+        )
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Train ptvr on 1,144 ROIs"."""
@@ -173,7 +174,7 @@ def _count(form: Form, label_field: str) -> Mapping[str, Mapping[str, int]] | No
 
 def _choose_base(form: Form) -> None:
     def look() -> list[str]:
-        registry = Registry(odm.get_db_conn())
+        registry = Registry(form.db)
         aliases = [f"{model}@{alias}" for model in registry.models() for alias in registry.aliases(model)]
         return [*aliases, *HUB, "yolov8n-cls.yaml"]
 
@@ -213,9 +214,9 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
             said.append(f"{len(cut)} groups of {group_field!r} are on both sides of a split, such as {some}.")
     open_corrections = samples.count_corrections(view, label_field, counts)
     if open_corrections:
-        said.append(f"{open_corrections:,} ROIs have a correction that is not applied: their old labels are trained on.")
+        said.append(f"{open_corrections:,} ROIs have a correction that is not applied: the old label is trained on.")
     for field in samples.label_fields(dataset):
-        if "mbari_model" in (dataset.get_field(field).info or {}):
+        if samples.writer(dataset, field):
             open_predictions = view.exists(label_field, False).exists(field).count()
             if open_predictions:
                 said.append(
@@ -224,9 +225,9 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
     return said
 
 
-def _estimate(images: int, epochs: int, price: str | None) -> str:
+def _estimate(db: Any, images: int, epochs: int, price: str | None) -> str:
     """About how long and how dear, from what earlier runs took per image and epoch."""
-    earlier = odm.get_db_conn()[runs.COLLECTION].find(
+    earlier = db[runs.COLLECTION].find(
         {"operator": {"$regex": "/train_classifier$"}, "result.seconds_per_image_epoch": {"$gt": 0}},
         {"result.seconds_per_image_epoch": 1, "result.device": 1},
         sort=[("started_at", -1)],
@@ -282,8 +283,8 @@ def _keep_on_samples(datasets: Mapping[str, Any], outcome: Any, store_prediction
             continue
         predictions = [p[1:] for p in outcome.predictions if p[0] == dataset_id]
         if predictions:
-            field = f"pred_{record.model.replace('-', '_').replace('.', '_')}_{record.version[-6:]}"
-            info = {"mbari_model": record.name, "framing": record.framing, "imgsz": record.imgsz}
+            field = record.prediction_field
+            info = {samples.MODEL: record.name, "framing": record.framing, "imgsz": record.imgsz}
             samples.prepare_label_field(dataset, field, info, record.classes)
             samples.write_labels(dataset, field, *zip(*predictions, strict=True))
 

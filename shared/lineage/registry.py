@@ -1,6 +1,6 @@
 """The registry of model versions: what each one is, and which one an alias stands for.
 
-Two collections of a MongoDB database (FiftyOne's own, see `store.py`, so that every worker sees them):
+Two collections of a MongoDB database (FiftyOne's own, so that every worker sees them):
 
     mbari_versions   _id "<model>/<version>", then the fields of `VersionRecord`; inserted once, never changed
     mbari_aliases    _id "<model>@<alias>", model, alias, version, history: [AliasChange]; moved by compare-and-set
@@ -90,6 +90,11 @@ class VersionRecord(BaseModel):
     def name(self) -> str:
         """`<model>/<version>`, which `Registry.resolve` takes."""
         return f"{self.model}/{self.version}"
+
+    @property
+    def prediction_field(self) -> str:
+        """The sample field that this version's predictions go to unless another is named."""
+        return f"pred_{re.sub(r'[^A-Za-z0-9]', '_', self.model)}_{self.version[-6:]}"
 
 
 class AliasChange(BaseModel):

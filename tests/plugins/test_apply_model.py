@@ -9,7 +9,7 @@ import pytest
 from fiftyone.operators.executor import ExecutionError
 
 from shared.artifacts import open_root
-from shared.lineage.registry import Registry, VersionRecord, new_version
+from shared.lineage.registry import VersionRecord, new_version
 from tests import rois
 from tests.worker import delegate, error, result, schedule, wait, worker
 
@@ -37,14 +37,6 @@ def weights(tmp_path_factory):
 def plankton(dataset, tmp_path):
     rois.fill(dataset, tmp_path / "rois", dict.fromkeys(rois.CLASSES, 8))
     return dataset
-
-
-@pytest.fixture
-def registry():
-    db = odm.get_db_conn()
-    yield Registry(db)
-    for name in ("mbari_versions", "mbari_aliases", "mbari_runs"):
-        db[name].drop()
 
 
 @pytest.fixture

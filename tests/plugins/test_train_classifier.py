@@ -11,7 +11,6 @@ from fiftyone.operators.executor import ExecutionError
 
 from shared import runs, samples
 from shared.artifacts import open_root, sha256
-from shared.lineage.registry import Registry
 from tests import rois
 from tests.worker import delegate, error, operation, result, schedule, wait, worker
 
@@ -33,14 +32,6 @@ def root(tmp_path, monkeypatch):
 def plankton(dataset, tmp_path):
     rois.fill(dataset, tmp_path / "rois", dict.fromkeys(rois.CLASSES, 12))
     return dataset
-
-
-@pytest.fixture
-def registry():
-    db = odm.get_db_conn()
-    yield Registry(db)
-    for name in ("mbari_versions", "mbari_aliases", "mbari_runs"):
-        db[name].drop()
 
 
 def assign(dataset, **params):
@@ -305,7 +296,7 @@ def test_the_form_says_what_a_careful_person_would_look_at_first(plankton, root,
     assert any("24 ROIs to learn from" in text for text in said)
 
 
-def test_the_setup_is_checked_without_showing_a_secret(root, monkeypatch):
+def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatch):
     monkeypatch.setenv("MBARI_LABEL_STORE", "mongodb://user:hunter2@127.0.0.1:1/lab")
     monkeypatch.setenv("MBARI_WEBHOOK_URL", "http://127.0.0.1:1/T000/hunter2")
     monkeypatch.setenv("MBARI_PRICE_PER_HOUR", "cheap")

@@ -316,20 +316,3 @@ def test_a_damaged_record_is_named_and_spoils_no_list(db, registry, field, caplo
         registry.get("ptvr", bad.version)
     assert registry.versions() == [good]
     assert bad.name in caplog.text
-
-
-def test_the_store_opens_fiftyones_own_database():
-    import fiftyone as fo
-
-    from shared.lineage import store
-
-    added = record(f"store-test-{new_version()[-6:]}")
-    opened = store.registry()
-    opened.add(added)
-    try:
-        import fiftyone.core.odm as foo
-
-        assert foo.get_db_conn().name == fo.config.database_name
-        assert Registry(foo.get_db_conn()).get(added.model, added.version) == added
-    finally:
-        foo.get_db_conn()[VERSIONS].delete_one({"_id": added.name})
