@@ -160,3 +160,19 @@ def test_values_of_a_new_field(labelled):
     samples.write_values(labelled, "media_sha256", ids[:3], ["x", "y", "z"])
     labelled.reload()
     assert labelled.values("media_sha256") == ["x", "y", "z", None, None]
+
+
+def test_the_state_of_a_view_changes_with_its_samples(dataset):
+    def now():
+        return samples.state(dataset.view())
+
+    seen = [now()]
+    dataset.add_samples([fo.Sample(filepath=f"{i}.png") for i in range(3)])
+    seen.append(now())
+    assert now() == seen[-1]
+    samples.set_tags(dataset, dataset.values("id")[:1], ["train"], samples.SPLITS)
+    seen.append(now())
+    dataset.delete_samples(dataset.values("id")[2:])
+    seen.append(now())
+    seen.append(samples.state(dataset.match_tags("train")))
+    assert len(set(seen)) == len(seen)
