@@ -37,7 +37,7 @@ def run(secrets: Mapping[str, str], db: Database) -> list[Row]:
         db: FiftyOne's database
 
     Returns:
-        rows of item, state ("ok", "not set", "failed") and detail; no secret is in any of them
+        rows of item, state ("ok", "not set", "not reached", "failed") and detail; no secret is in any of them
     """
     checks: list[tuple[str, Callable[[], Row]]] = [
         ("versions", _versions),
@@ -179,7 +179,7 @@ def _trusted(secrets: Mapping[str, str]) -> Row:
 def _hub() -> Row:
     row = _reach(HUB, 443, f"{HUB} answers")
     if row["state"] == "failed":
-        return {"state": "not set", "detail": f"{HUB} cannot be reached: give base weights as files or s3:// URIs"}
+        return {"state": "not reached", "detail": f"{HUB} cannot be reached: give base weights as files or s3:// URIs"}
     return row
 
 

@@ -13,6 +13,7 @@ from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
 
 HUB = tuple(f"yolo{family}{size}-cls.pt" for family in ("v8", "11", "26") for size in "nsmlx")
 SLOW = 200_000  # samples above which the form counts classes only when asked
+LONG_ENOUGH = 2_000  # images, each counted once an epoch, from which a training's start-up no longer decides its rate
 FEW = 20  # images of a class below which the form warns
 
 
@@ -227,8 +228,9 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
 
 def _estimate(db: Any, images: int, epochs: int, price: str | None) -> str:
     """About how long and how dear, from what earlier runs took per image and epoch."""
+    telling = {"operator": {"$regex": "/train_classifier$"}, "result.images_learned": {"$gte": LONG_ENOUGH}}
     earlier = db[runs.COLLECTION].find(
-        {"operator": {"$regex": "/train_classifier$"}, "result.seconds_per_image_epoch": {"$gt": 0}},
+        telling,
         {"result.seconds_per_image_epoch": 1, "result.device": 1},
         sort=[("started_at", -1)],
         limit=5,
@@ -313,6 +315,7 @@ def _result(outcome: Any, params: Any) -> dict[str, Any]:
         "epochs_done": trained.epochs_done,
         "device": trained.device,
         "seconds": outcome.seconds,
+        "images_learned": learned * trained.epochs_done,
         "seconds_per_image_epoch": trained.seconds / max(1, learned * trained.epochs_done),
         "files": record.uri,
     }

@@ -296,6 +296,18 @@ def test_the_form_says_what_a_careful_person_would_look_at_first(plankton, root,
     assert any("24 ROIs to learn from" in text for text in said)
 
 
+def test_the_form_estimates_time_and_cost_from_earlier_runs(plankton, root, registry, monkeypatch):
+    from tests.worker import form
+
+    monkeypatch.setenv("MBARI_PRICE_PER_HOUR", "36")
+    tag_splits(plankton)
+    for images, seconds in ((10_000, 0.05), (100, 9.0)):  # the second one was too short to tell
+        outcome = {"images_learned": images, "seconds_per_image_epoch": seconds, "device": "cpu"}
+        odm.get_db_conn()[runs.COLLECTION].insert_one({"operator": TRAIN, "result": outcome})
+    said = form(TRAIN, plankton, model_name="m", epochs=100)
+    assert any("100 epochs take about 2 min on cpu (costs about 1.20)" in text for text in said)
+
+
 def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatch):
     monkeypatch.setenv("MBARI_LABEL_STORE", "mongodb://user:hunter2@127.0.0.1:1/lab")
     monkeypatch.setenv("MBARI_WEBHOOK_URL", "http://127.0.0.1:1/T000/hunter2")
