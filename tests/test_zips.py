@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from scripts import build_zips
 from scripts.build_zips import build, plugin_names, unpack
 from scripts.surroundings import own_database
 from shared import __version__
+from tests import rois
 
 ROOT = Path(__file__).resolve().parent.parent
 LATER = re.sub(r"\d", "9", __version__)
@@ -239,3 +241,53 @@ def test_two_plugins_of_different_versions_live_together(
     assert seen["error_classes"] == 2, "each zip brings classes of its own"
     assert "@mbari/apply_model/apply_model" in seen["forms"]
     assert seen["labels"]["@mbari/train_classifier/assign_splits"].startswith("Later: ")
+
+
+# The whole loop by the zips' code alone: split, train and apply, each as the delegated worker executes it.
+LOOP = """
+import json, os, sys
+assert not any(os.path.exists(os.path.join(p, "shared", "operators.py")) for p in sys.path), sys.path
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators.delegated import DelegatedOperationService
+
+def run(uri, **params):
+    scheduled = foo.execute_operator(uri, {"dataset": dataset, "params": params, "request_delegation": True})
+    service = DelegatedOperationService()
+    outcome = service.execute_operation(service.get(scheduled.result["id"]))
+    outcome.raise_exceptions()
+    dataset.reload()
+    return outcome.result
+
+dataset = fo.load_dataset(sys.argv[1])
+splits = run("@mbari/train_classifier/assign_splits")
+quick = {"base_weights": "yolov8n-cls.yaml", "imgsz": 32, "epochs": 1, "batch": 8}
+trained = run("@mbari/train_classifier/train_classifier", model_name="zipped", **quick)
+applied = run("@mbari/apply_model/apply_model", model="zipped@candidate")
+checked = run("@mbari/train_classifier/check_setup")
+print("ANSWER", json.dumps([splits["counts"], trained["version"], applied, checked["checks"]]))
+"""
+
+
+def test_the_operators_of_unpacked_zips_run_without_the_checkout(
+    zips: dict[str, Path], tmp_path: Path, dataset: Any, registry: Any
+) -> None:
+    for name in ("train_classifier", "apply_model"):
+        unpack(zips[name], tmp_path / "plugins")
+    rois.fill(dataset, tmp_path / "rois", dict.fromkeys(rois.CLASSES, 10))
+    dataset.persistent = True  # another process looks at it
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
+        "FIFTYONE_PLUGINS_DIR": str(tmp_path / "plugins"),
+        "MBARI_ARTIFACTS": str(tmp_path / "artifacts"),
+    }
+    command = [sys.executable, "-c", LOOP, dataset.name]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    answers = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
+    assert answers, done.stderr
+    counts, version, applied, checks = json.loads(answers[0].removeprefix("ANSWER "))
+    assert counts["train"] + counts["val"] + counts["test"] == 30
+    assert applied["model"] == version == registry.resolve("zipped").name
+    assert applied["counts"]["written"] == 30
+    assert {row["item"]: row["state"] for row in checks}["versions"] == "ok"
+    dataset.reload()
+    assert dataset.exists(applied["prediction_field"]).count() == 30
