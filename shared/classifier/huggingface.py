@@ -83,13 +83,9 @@ def _geometry(folder: Path, processor: Any, framing: str | None, imgsz: int | No
     size, crop = _sides(processor, "size"), _sides(processor, "crop_size")
     crops = bool(getattr(processor, "do_center_crop", False))
     if getattr(processor, "do_resize", False) and not getattr(processor, "do_pad", False):
-        if (
-            "height" in size
-            and size["height"] == size.get("width")
-            and (not crops or crop.get("height") == size["height"])
-        ):
-            return "stretch", size["height"]
-        edge = size.get("shortest_edge")
+        height, edge = size.get("height"), size.get("shortest_edge")
+        if height and height == size.get("width") and (not crops or crop.get("height") == height):
+            return "stretch", height
         if edge and crops and crop.get("height") == crop.get("width") == edge and "longest_edge" not in size:
             return "crop", edge
     side = imgsz or crop.get("height") or size.get("height") or size.get("shortest_edge")

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -128,7 +128,7 @@ def _batches(
     classifier: Classifier,
     size: int,
     workers: int | None,
-) -> Iterator[_Batch]:
+) -> Generator[_Batch]:
     """Framed images in batches of `size`, in order, decoded about two batches ahead."""
     items = iter(items)
     first = next(items, None)

@@ -139,8 +139,8 @@ def _load_checkpoint(path: Path, framing: str, imgsz: int, names: tuple[str, ...
             f"{path.name} holds bare parameters without their network: save it with Ultralytics' `model.save(...)`."
         )
     if not isinstance(model, ClassificationModel):
-        kind = getattr(model, "task", None) or type(model).__name__
-        raise WeightsError(f"{path.name} is not a classifier but a '{kind}' model: choose weights of a `-cls` model.")
+        kind = "of no known kind" if model is None else f"a {type(model).__name__}"
+        raise WeightsError(f"{path.name} is not a classifier but {kind}: choose weights of a `-cls` model.")
     try:
         own_names, mean, std = _describe(model)
         model = model.float().eval()
@@ -211,7 +211,7 @@ def _why_unreadable(path: Path, error: BaseException) -> str:
     said = f"{error} {error.__cause__ or ''}"
     if "TorchScript" in said:
         return f"{path.name} is an exported TorchScript file: give the .pt checkpoint that it was made from."
-    foreign = re.search(r"[Uu]nsupported (?:global|class)[^\w]*(?:GLOBAL )?([\w.]+)", said)
+    foreign = re.search(r"unsupported (?:global|class)\W*(?:global )?([\w.]+)", said, re.IGNORECASE)
     if foreign:
         return (
             f"{path.name} was not loaded because it asks for '{foreign[1]}', which has no place in an "
