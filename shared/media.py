@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -238,7 +238,7 @@ def read_workers(uri: str) -> int:
     return max(16, cores) if "://" in uri else cores
 
 
-def map_threads(fn: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int) -> Iterator[Result]:
+def map_threads(fn: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int) -> Generator[Result]:
     """Applies `fn` to the items in threads and gives the results in their order.
 
     The items are taken by the consumer's thread, so they may come from a database cursor. When
