@@ -162,17 +162,16 @@ def run(rows: pa.Table, options: Options, where: Surroundings, monitor: Monitor 
         version = folder / "version"
         _describe(version, training_set, trained, options, where, base_sha256)
         scores, predictions = _evaluate(version, training_set, where.read, monitor)
-        clock.lap("evaluation")
         (version / "metrics.json").write_text(_json(scores))
         plots.write_plots(version / "plots", scores.get("test") or scores["val"], version / "training.csv")
-        key = f"versions/{options.model_name}/{state.version}"
-        files = where.root.publish(version, key, monitor=monitor)
+        clock.lap("evaluation")
+        files = where.root.publish(version, state.version_key, monitor=monitor)
         clock.lap("publishing")
         record = VersionRecord(
             model=options.model_name,
             version=state.version,
-            uri=where.root.uri(key),
-            key=key,
+            uri=where.root.uri(state.version_key),
+            key=state.version_key,
             files=files,
             classes=training_set.classes,
             framing=options.framing,
@@ -188,13 +187,18 @@ def run(rows: pa.Table, options: Options, where: Surroundings, monitor: Monitor 
             created_by=where.by,
             run_id=where.run_id,
         )
-        registry = Registry(where.db)
-        registry.add(record)
-        registry.set_alias(
-            options.model_name, CANDIDATE, state.version, by=where.by, reason="newly trained", run_id=where.run_id
-        )
+        _register(record, where)
         state.discard()
         return Outcome(record, trained, training_set, scores, predictions, clock.laps)
+
+
+def _register(record: VersionRecord, where: Surroundings) -> None:
+    """Makes a published version visible: the record, then the alias `candidate`."""
+    registry = Registry(where.db)
+    registry.add(record)
+    registry.set_alias(
+        record.model, CANDIDATE, record.version, by=where.by, reason="newly trained", run_id=where.run_id
+    )
 
 
 def fetch_version(record: VersionRecord, root: Artifacts, folder: Path, names: tuple[str, ...] | None = None) -> Path:
@@ -222,9 +226,19 @@ def _key(options: Options, digest: str, base_sha256: str | None) -> str:
 
 @dataclass
 class _State:
-    """The unfinished training on the artifact root, from which another worker can go on."""
+    """The unfinished training on the artifact root, from which another worker can go on.
+
+    Attributes:
+        key: of its checkpoint, below the artifact root
+        model: the model's name
+        version: the name that the version will have
+        where: the surroundings
+        folder: a local one, for the checkpoint
+        resume_from: the checkpoint that an earlier run left, or None
+    """
 
     key: str
+    model: str
     version: str
     where: Surroundings
     folder: Path
@@ -237,35 +251,39 @@ class _State:
         Raises:
             InputError: if the same training is under way right now
         """
-        state = cls(f"checkpoints/{key}", new_version(), where, folder, None)
+        state = cls(f"checkpoints/{key}", options.model_name, new_version(), where, folder, None)
         if where.run_id is not None:
             claim(where.db, where.run_id, state.key)
         found = folder / "state.json"
         if options.resume and where.root.get(f"{state.key}/state.json", found):
             earlier = json.loads(found.read_text())
             state.version = earlier["version"]
-            last = folder / "resume" / "last.pt"
-            last.parent.mkdir()
+            if where.root.published(state.version_key):
+                # Killed between its files and its record: what is published never changes, and nobody sees it.
+                state.version = new_version()
+            last = folder / "last.pt"
             if where.root.get(f"{state.key}/last.pt", last):
-                where.root.get(f"{state.key}/results.csv", last.parent / "results.csv")
                 state.resume_from = last
         else:
             found.write_text(_json({"version": state.version}))
             where.root.put(f"{state.key}/state.json", found)
         return state
 
-    def save(self, last: Path, epoch: int, csv: Path) -> None:
+    @property
+    def version_key(self) -> str:
+        """Where the version's files go, below the artifact root."""
+        return f"versions/{self.model}/{self.version}"
+
+    def save(self, last: Path, epoch: int, _csv: Path) -> None:
         """Stores an epoch's checkpoint; a root that is away for a moment costs a checkpoint, not the run."""
         try:
-            if csv.exists():
-                self.where.root.put(f"{self.key}/results.csv", csv)
             self.where.root.put(f"{self.key}/last.pt", last)
         except StorageError as error:
             train.logger.warning("The checkpoint of epoch %d was not stored: %s", epoch, error)
 
     def discard(self) -> None:
         """Removes the checkpoints of a training whose version is published."""
-        for name in ("last.pt", "results.csv", "state.json"):
+        for name in ("last.pt", "state.json"):
             self.where.root.delete(f"{self.key}/{name}")
 
 

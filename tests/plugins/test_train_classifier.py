@@ -1,6 +1,7 @@
 """Training from FiftyOne's operators to a published version, and what happens when something goes wrong."""
 
 import json
+import sys
 from pathlib import Path
 
 import fiftyone as fo
@@ -11,6 +12,7 @@ from fiftyone.operators.executor import ExecutionError
 
 from shared import runs, samples
 from shared.artifacts import open_root, sha256
+from shared.lineage.registry import Registry
 from tests import rois
 from tests.worker import delegate, error, operation, result, schedule, wait, worker
 
@@ -251,6 +253,26 @@ def test_a_killed_training_goes_on_elsewhere_and_ends_whole(plankton, root, regi
     for name, info in record.files.items():
         assert sha256(Path(record.uri) / name) == info.sha256
     assert open_root(str(root), {}).list("checkpoints") == []
+
+
+def test_a_training_that_ended_between_files_and_record_is_finished_by_the_next(plankton, root, registry, monkeypatch):
+    tag_splits(plankton)
+
+    def database_away(self, record):
+        raise ConnectionError("the database is away")
+
+    delegate(ASSIGN, plankton)  # loads the plugin, whose own copy of the registry is then made to fail
+    module = sys.modules["fiftyone.plugins.orgs.mbari.train_classifier.shared.lineage.registry"]
+    monkeypatch.setattr(module.Registry, "add", database_away)
+    assert "the database is away" in error(delegate(TRAIN, plankton, **QUICK))
+    monkeypatch.setattr(module.Registry, "add", Registry.add)
+    assert registry.versions() == []
+    orphans = list(root.glob("versions/m/*"))
+    outcome = result(delegate(TRAIN, plankton, **QUICK))
+    assert outcome["epochs_done"] == QUICK["epochs"]
+    record = registry.resolve("m")
+    assert Path(record.uri) not in orphans
+    assert open_root(str(root), {}).published(record.key) == record.files
 
 
 def test_a_stopped_training_keeps_its_checkpoint_and_goes_on(plankton, root, registry, tmp_path):
