@@ -4,12 +4,13 @@ VENV := .venv/bin/python
 STAMP := .venv/.set-up
 export PYTHON
 
-.PHONY: help demo app test bench lint zips lock clean
+.PHONY: help demo app python test bench lint zips lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the whole loop on drawn plankton; IMAGES=<folder of class folders> WEIGHTS=<file> for real ones"
 	@echo "make app    FiftyOne's App on the demo dataset, with the plugins and a delegated worker"
+	@echo "make python a prompt on the demo's dataset, with the plugins; SCRIPT=<file> runs a script"
 	@echo "make test   every test; ARGS=... goes to pytest"
 	@echo "make bench  the benchmarks, or one: NAME=..."
 	@echo "make lint   ruff and mypy"
@@ -25,6 +26,9 @@ demo: $(STAMP)
 
 app: $(STAMP)
 	@$(VENV) scripts/app.py $(ARGS)
+
+python: $(STAMP)
+	@$(VENV) scripts/session.py $(SCRIPT)
 
 test: $(STAMP)
 	@$(VENV) -m pytest $(ARGS)

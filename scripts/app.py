@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 
 import surroundings
 
@@ -11,6 +12,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=5151)
     parser.add_argument("--address", default="localhost")
     options = parser.parse_args()
+    # However it is ended, the worker and the App's server end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts with "&"
     surroundings.prepare()
     surroundings.install_plugins()
     surroundings.own_database()

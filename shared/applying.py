@@ -13,7 +13,7 @@ import numpy as np
 
 from .artifacts import open_root
 from .classifier import predict, runtimes, weights
-from .lineage.registry import Registry, VersionRecord
+from .lineage.registry import Registry, VersionRecord, is_registered
 from .runs import Monitor
 
 if TYPE_CHECKING:
@@ -35,13 +35,6 @@ class Model:
     field: str
     classifier: weights.Classifier
     record: VersionRecord | None
-
-
-def is_registered(name: str) -> bool:
-    """Whether a model's name means the registry (`ptvr`, `ptvr@production`, `ptvr/<version>`) and not a file."""
-    if "://" in name or name.endswith(".pt") or Path(name).expanduser().exists():
-        return False
-    return name.count("/") == 0 or (name.count("/") == 1 and not name.startswith((".", "/", "~")))
 
 
 def find(

@@ -17,12 +17,15 @@ import fiftyone.operators.types as types
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
-from .errors import InputError
+from .errors import InputError, SuiteError
+from .lineage.registry import Registry, is_registered
 
 T = TypeVar("T")
 
 # Keys that FiftyOne itself puts among an operator's parameters.
 _SYSTEM_KEYS = {"view_target", "custom_view_target", "panel_state", "delegation_target"}
+
+_FIFTYONES_OWN = ("id", "filepath", "created_at", "last_modified_at")
 
 CACHE_SECONDS = 60.0
 _cache: dict[Any, tuple[float, Any]] = {}
@@ -131,7 +134,13 @@ class Form:
             return self.inputs.list(name, types.String(), view=view, **options)
         if free:
             return self.inputs.str(name, view=view, **options)
-        return self.inputs.enum(name, [value for value, _ in choices], view=view, **options)
+        values = [value for value, _ in choices]
+        input_ = self.inputs.enum(name, values, view=view, **options)
+        given = self.ctx.params.get(name)
+        if given not in (None, "") and given not in values:
+            some = ", ".join(str(value) for value in values[:10]) or "none"
+            _refuse(input_, f"The parameter {name!r} cannot be {given!r}: there is {some}.")
+        return input_
 
     def label_field(self, name: str = "label_field") -> str | None:
         """Adds the choice of a `Classification` field; returns the chosen one if it exists."""
@@ -148,18 +157,29 @@ class Form:
         if chosen in have:
             return chosen
         said = ", ".join(have) or "none yet"
-        # On the input too, so that whoever calls without the form reads more than "invalid enum value".
-        input_.invalid = True
-        input_.error_message = f"The dataset has no Classification field {chosen!r} (it has: {said})."
+        _refuse(input_, f"The dataset has no Classification field {chosen!r} (it has: {said}).")
         self.error(input_.error_message)
         return None
 
-    def sample_field(self, name: str, *kinds: type[fo.Field]) -> None:
-        """Adds the optional choice of one of the dataset's fields of these types."""
-        from .samples import fields
+    def registered(self, name: Any) -> Any:
+        """The registry's record that a model's name means, or None for files and hubs; an unknown one is an error."""
+        if not isinstance(name, str) or not is_registered(name):
+            return None
+        try:
+            return Registry(self.db).resolve(name)
+        except SuiteError as error:
+            self.error(str(error))
+            return None
 
-        have = fields(self.ctx.dataset, *kinds) if self.ctx.dataset is not None else []
-        self.choice(name, [(field, field) for field in have if field not in ("id", "filepath")], free=True)
+    def sample_field(self, name: str, *kinds: type[fo.Field]) -> None:
+        """Adds the optional choice of one of the dataset's fields of these types, FiftyOne's own left out."""
+        from .samples import fields, has_path
+
+        have = [field for field in fields(self.ctx.dataset, *kinds) if field not in _FIFTYONES_OWN]
+        self.choice(name, [(field, field) for field in have], free=True)
+        chosen = self.value(name)
+        if chosen and not has_path(self.ctx.dataset, chosen):
+            self.error(f"The dataset has no field {chosen!r} (it has: {', '.join(have) or 'none of this kind'}).")
 
     def notice(self, text: str) -> None:
         """Shows a neutral remark."""
@@ -171,9 +191,8 @@ class Form:
 
     def error(self, text: str) -> None:
         """Shows why the run is not possible as it stands, and keeps it from being started."""
-        property = self._view(types.Error(label=text))
-        property.invalid = True
-        property.error_message = text
+        self._notices += 1
+        _refuse(self.inputs.view(f"_problem_{self._notices}", types.Error(label=text)), text)
 
     def table(self, rows: Sequence[Mapping[str, Any]], label: str) -> None:
         """Shows rows of equal keys as a table."""
@@ -190,16 +209,27 @@ class Form:
         return bool(self.ctx.params.get(name))
 
     def check(self) -> None:
-        """Marks each input whose value the run would refuse, in the same words."""
+        """Keeps from starting what the run would refuse, in the same words, with the form or without."""
         for error in _errors(self._params, self.ctx.params):
-            property = self.inputs.properties.get(str(error["loc"][0])) if error["loc"] else None
-            if property is not None and error["type"] != "missing":  # FiftyOne itself says what is required
-                property.invalid = True
-                property.error_message = _sentence(self._params, error)
+            name = str(error["loc"][0]) if error["loc"] else ""
+            if error["type"] == "missing" and name in self.inputs.properties:
+                continue  # FiftyOne itself says what is required
+            if error["type"] == "extra_forbidden":
+                self.error(_unknown(name, self._params.model_fields))
+            elif name in self.inputs.properties:
+                _refuse(self.inputs.properties[name], _sentence(self._params, error))
+            else:
+                self.error(_sentence(self._params, error) + ".")
 
     def _view(self, view: types.View) -> types.Property:
         self._notices += 1
         return self.inputs.view(f"_notice_{self._notices}", view)
+
+
+def _refuse(input_: types.Property, why: str) -> None:
+    """Keeps a form from being started because of one of its inputs."""
+    input_.invalid = True
+    input_.error_message = why
 
 
 def show_table(target: types.Object, name: str, rows: Sequence[Mapping[str, Any]], label: str) -> None:

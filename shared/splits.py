@@ -73,13 +73,17 @@ def assign(
     if classes:
         _place_groups(split, label, unit, order, share, len(classes))
         _fill(split, label, order, share, len(classes))
+        if groups is not None:
+            _leave_none_empty(split, label, unit, kept, share)
 
     table = _count(split, label, len(names), len(classes))
     result = [None if code < 0 else names[code] for code in split.tolist()]
     problems = [*_both_sides(result, groups, 'Group "{}"'), *_both_sides(result, hashes, "The image with the hash {}")]
     if classes:
         problems += [
-            f'No labelled row is in "{name}".' for name, row in zip(used, table, strict=False) if not row.any()
+            f'No labelled ROI is in "{name}"{_few_groups(groups)}.'
+            for name, row in zip(used, table, strict=False)
+            if not row.any()
         ]
     return Splits(
         split=result,
@@ -183,7 +187,9 @@ def _place_groups(
     number, members = pairs // classes, pairs % classes
     part = count / total[members]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
-    heaviest = np.lexsort((order[rows][first][starts], -np.add.reduceat(part**2, starts)))
+    # The heaviest first, since they fit worst; those of about one weight in the order that the seed gives.
+    weight = np.log2(np.add.reduceat(part**2, starts)).round()
+    heaviest = np.lexsort((order[rows][first][starts], -weight))
     where = _place(members, part, starts, heaviest, error, np.flatnonzero(share > 0).tolist())
 
     of_unit = np.full(unit.max() + 1, -1)
@@ -249,13 +255,38 @@ def _fill(split: np.ndarray, label: np.ndarray, order: np.ndarray, share: np.nda
     split[free] = np.repeat(np.tile(np.arange(len(share)), classes), whole.T.ravel())
 
 
+def _leave_none_empty(
+    split: np.ndarray, label: np.ndarray, unit: np.ndarray, kept: np.ndarray, share: np.ndarray
+) -> None:
+    """Gives a split that got nothing the smallest free unit of the one with the most units, in place.
+
+    With a handful of groups the nearest shares may leave one out, and a model without a test is worse than shares a
+    little off.
+    """
+    free = np.flatnonzero((label >= 0) & ~np.isin(unit, unit[kept >= 0]))
+    units, first, count = np.unique(unit[free], return_index=True, return_counts=True)
+    for empty in [s for s in np.flatnonzero(share > 0) if not ((split == s) & (label >= 0)).any()]:
+        home = split[free[first]]
+        held = np.bincount(home, minlength=len(share))
+        giver = held.argmax()
+        if held[giver] > 1:
+            smallest = units[home == giver][count[home == giver].argmin()]
+            split[(unit == smallest) & (label >= 0)] = empty
+
+
+def _few_groups(groups: Sequence[str | None] | None) -> str:
+    count = len({group for group in groups or () if group is not None})
+    there = "is only 1 group" if count == 1 else f"are only {count} groups"
+    return f": there {there}; keep together by a finer field" if count else ""
+
+
 def _too_small(
     classes: list[str], names: list[str], table: np.ndarray, label: np.ndarray, unit: np.ndarray
 ) -> dict[str, str]:
     """Why a class is missing from a split that should have it, by class."""
     reasons = {}
     for c, each in enumerate(classes):
-        missing = [name for s, name in enumerate(names) if not table[s, c]]
+        missing = [name for s, name in enumerate(names) if not table[s, c] and table[s].any()]
         if missing:
             rows, units = int((label == c).sum()), len(np.unique(unit[label == c]))
             held = f" in {units} group{'s' * (units > 1)}" if units < rows else ""

@@ -25,7 +25,7 @@ from .artifacts import Artifacts, scratch
 from .classifier import data, metrics, predict, runtimes, train, weights
 from .errors import StorageError
 from .lineage import manifest, plots
-from .lineage.registry import CANDIDATE, Registry, VersionRecord, check_name, new_version
+from .lineage.registry import CANDIDATE, Registry, VersionRecord, check_name, is_registered, new_version
 from .runs import Monitor, claim
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ def fetch_version(record: VersionRecord, root: Artifacts, folder: Path, names: t
 def _base(options: Options, where: Surroundings, folder: Path) -> Path:
     """The file of base weights: a version of the registry (`ptvr@production`, `ptvr/<version>`) or what a URI names."""
     name = options.base_weights
-    looks_registered = "@" in name or (name.count("/") == 1 and not name.endswith((".pt", ".yaml")) and ":" not in name)
-    if looks_registered and not Path(name).exists():
+    if is_registered(name):
         record = Registry(where.db).resolve(name)
         return fetch_version(record, where.root, folder / "base") / "weights.pt"
     trusted = weights.trusted_prefixes(where.secrets)

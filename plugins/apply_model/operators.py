@@ -1,7 +1,6 @@
 """Applying models: a thin layer between FiftyOne and `shared/applying.py`."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,7 +34,8 @@ class ApplyModel(SuiteOperator):
         model: str = Field(
             min_length=1,
             title="Model",
-            description="An alias (ptvr@production), a version (ptvr/<version>), or the path or s3:// URI of weights",
+            description="An alias (ptvr@production), a version (ptvr/<version>), the path or s3:// URI of weights, "
+            "or hf://owner/name of the Hugging Face hub",
         )
         prediction_field: str | None = Field(
             None,
@@ -62,15 +62,15 @@ class ApplyModel(SuiteOperator):
         form.choice("model", models, free=True)
         if not models and not form.value("model"):
             form.notice("No model is registered yet: train one with 'Train a classifier', or give the path of weights.")
-        unknown = _unknown(form, form.value("model"))
-        if unknown:
-            form.error(unknown)
-        form.fields("prediction_field", "confidence_threshold", "skip_existing")
-        chosen = form.value("prediction_field")
-        if chosen:
-            problem = _taken(form.ctx.dataset, chosen)
-            if problem:
-                form.error(problem)
+        record = form.registered(form.value("model"))
+        form.field("prediction_field")
+        chosen = form.value("prediction_field") or (record and record.prediction_field)
+        problem = chosen and _taken(form.ctx.dataset, chosen)
+        if problem:
+            form.error(problem)
+        elif chosen:
+            form.notice(f"The predictions go to {chosen!r}.")
+        form.fields("confidence_threshold", "skip_existing")
         if form.on_request("More options: logits, runtime, precision, device, batch size, framing"):
             form.fields("store_logits", "runtime", "precision", "device", "batch_size", "framing", "imgsz")
 
@@ -111,6 +111,7 @@ class ApplyModel(SuiteOperator):
                 "framing": model.classifier.framing,
                 "imgsz": model.classifier.imgsz,
                 "confidence_threshold": params.confidence_threshold,
+                "classes": list(model.classifier.names),  # in the order of the logits
             }
             samples.prepare_label_field(job.dataset, field, info, model.classifier.names)
             tagged = set(job.dataset.match_tags(samples.UNREADABLE).values("id"))
@@ -161,17 +162,6 @@ def _models(form: Form) -> list[tuple[str, str]]:
         return named + [(record.name, record.name) for record in registry.versions()[:50]]
 
     return cached("apply_model/models", look, seconds=5)
-
-
-def _unknown(form: Form, name: str | None) -> str | None:
-    """What is wrong with the name of a model that can only be one of the registry; paths are left to the run."""
-    if not name or "/" in name or Path(name).exists():
-        return None
-    try:
-        Registry(form.db).resolve(name)
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def _taken(dataset: Any, field: str) -> str | None:
@@ -225,8 +215,10 @@ def _result(job: Job, model: Any, field: str, runtime: str, applied: Any, total:
     message = (
         f"{model.name} labelled {applied.written:,} of {total:,} ROIs in {field!r} ({runtime}, {rate:,.0f} images/s)."
     )
+    if job.view.count() > total:
+        message += f" {job.view.count() - total:,} had a prediction of this model already."
     if below:
-        message += f" {below:,} were below the confidence threshold."
+        message += f" {below:,} were below the confidence threshold; the class mix counts them too."
     if applied.unreadable:
         message += f" {len(applied.unreadable):,} could not be read; they are tagged {samples.UNREADABLE!r}."
     if applied.stopped:

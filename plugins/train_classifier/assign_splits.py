@@ -8,6 +8,7 @@ from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import samples, splits
+from .shared.errors import InputError
 from .shared.forms import Form, cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 
@@ -47,6 +48,8 @@ class AssignSplits(SuiteOperator):
         form.sample_field("group_field", fo.StringField, fo.IntField, fo.DateField, fo.DateTimeField, fo.BooleanField)
         form.fields("train", "val", "test", "seed", "overwrite")
         shares = {name: form.value(name) for name in samples.SPLITS}
+        if not all(isinstance(share, int | float) for share in shares.values()):
+            return  # the form marks the input
         if abs(sum(shares.values()) - 1) > 1e-6:
             form.error(f"The three shares must add up to 1; they add up to {sum(shares.values()):.3g}.")
         elif label_field and form.on_request("Show the table that this would give"):
@@ -68,7 +71,9 @@ class AssignSplits(SuiteOperator):
         counts = {name: sum(row.get(name, 0) for row in plan.table.values()) for name in samples.SPLITS}
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         changed = sum(old != new for old, new in zip(before, plan.split, strict=True))
-        message = f"{sum(counts.values()):,} labelled samples have a split: {said}; {changed:,} are new or moved."
+        message = f"{sum(counts.values()):,} labelled ROIs have a split: {said}; {changed:,} are new or moved."
+        if not changed and not job.params.overwrite:
+            message += " All had one already; 'Overwrite' assigns them anew."
         return {
             "message": " ".join([message, *_problems(plan)]),
             "counts": {**counts, "without_label": sum(split is None for split in plan.split)},
@@ -81,10 +86,14 @@ def _plan(view: SampleCollection, params: Any) -> tuple[list[str], splits.Splits
     """The ids of the view's samples, their splits to be, and the splits they have."""
     dataset = view._root_dataset
     samples.require_label_field(dataset, params.label_field)
+    if params.group_field and not samples.has_path(dataset, params.group_field):
+        raise InputError(f"The dataset {dataset.name!r} has no field {params.group_field!r} to keep together by.")
     columns = {"label": f"{params.label_field}.label", "tags": "tags", "hash": _hash_field(dataset)}
     if params.group_field:
         columns["group"] = params.group_field
     table = samples.read(view, columns)
+    if not any(table["label"]):
+        raise InputError(f"No ROI of this view has a label in {params.label_field!r}; label some first.")
     before = [samples.split_of(tags) for tags in table["tags"]]
     plan = splits.assign(
         table["label"],

@@ -38,4 +38,6 @@ class CheckSetup(SuiteOperator):
         rows = setup_check.run(job.secrets, job.db)
         bad = [row["item"] for row in rows if row["state"] == "failed"]
         message = f"Needs attention: {', '.join(bad)}." if bad else "Everything that is set up works."
+        if any(row["item"] == "artifact root" and row["state"] == "not set" for row in rows):
+            message += " Training cannot work yet: the secret MBARI_ARTIFACTS is not set."
         return {"message": message, "checks": rows}

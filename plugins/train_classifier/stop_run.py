@@ -37,7 +37,8 @@ class StopRun(SuiteOperator):
         if not under_way:
             form.error("No run of the suite is under way.")
             return
-        form.choice("run", [(str(record["_id"]), _describe(record)) for record in under_way])
+        only = str(under_way[0]["_id"]) if len(under_way) == 1 else None
+        form.choice("run", [(str(record["_id"]), _describe(record)) for record in under_way], default=only)
 
     def work(self, job: Job) -> dict[str, Any]:
         """Leaves the request where the run sees it within seconds."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .assign_splits import HASH_FIELD
 from .shared import runs, samples
+from .shared.errors import InputError
 from .shared.forms import Form, cached
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
@@ -79,6 +80,8 @@ class TrainClassifier(SuiteOperator):
         counts = _count(form, label_field) if label_field else None
         _choose_base(form)
         form.field("epochs")
+        if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
+            form.warning("MBARI_ARTIFACTS is not set here: unless the worker has it, the model has nowhere to go.")
         if counts is not None:
             self._preview(form, counts, label_field)
         if form.on_request("More options: classes, further datasets, image size, augmentation, device"):
@@ -89,6 +92,7 @@ class TrainClassifier(SuiteOperator):
 
     def _preview(self, form: Form, counts: Mapping[str, Mapping[str, int]], label_field: str) -> None:
         chosen = form.value("classes") or list(counts)
+        unknown = [label for label in chosen if label not in counts]
         least = form.value("min_per_class")
         used = {
             label: row
@@ -97,7 +101,14 @@ class TrainClassifier(SuiteOperator):
         }
         total = {split: sum(row[split] for row in used.values()) for split in samples.SPLITS}
         further = form.value("extra_views")
+        for name in further or ():
+            try:
+                samples.open_view(name)
+            except InputError as error:
+                form.error(str(error))
         why_not = None if further else _why_not(counts, total, used, least)
+        if unknown and not further:
+            why_not = f"No ROI of this view has the label {', '.join(unknown)}."
         if why_not:
             form.error(why_not)
         elif further:
@@ -115,9 +126,7 @@ class TrainClassifier(SuiteOperator):
         view = target_view(form.ctx)
         for warning in cached(_key(form, "warnings", label_field), lambda: _warnings(view, label_field, counts)):
             form.warning(warning)
-        form.notice(
-            _estimate(form.db, total["train"], form.value("epochs"), secrets(form.ctx).get("MBARI_PRICE_PER_HOUR"))
-        )
+        form.notice(_estimate(form, total["train"], secrets(form.ctx).get("MBARI_PRICE_PER_HOUR")))
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Train ptvr on 1,144 ROIs"."""
@@ -181,6 +190,7 @@ def _choose_base(form: Form) -> None:
 
     names = cached("train_classifier/bases", look, seconds=5)
     form.choice("base_weights", [(name, name) for name in names], free=True)
+    form.registered(form.value("base_weights"))
 
 
 def _datasets() -> list[str]:
@@ -226,18 +236,18 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
     return said
 
 
-def _estimate(db: Any, images: int, epochs: int, price: str | None) -> str:
-    """About how long and how dear, from what earlier runs took per image and epoch."""
+def _estimate(form: Form, images: int, price: str | None) -> str:
+    """About how long and how dear, from what earlier runs took per image, epoch and pixel."""
+    epochs, imgsz = form.value("epochs"), form.value("imgsz")
+    if not isinstance(epochs, int) or not isinstance(imgsz, int):
+        return f"{images:,} ROIs to learn from."  # the form marks the input
     telling = {"operator": {"$regex": "/train_classifier$"}, "result.images_learned": {"$gte": LONG_ENOUGH}}
-    earlier = db[runs.COLLECTION].find(
-        telling,
-        {"result.seconds_per_image_epoch": 1, "result.device": 1},
-        sort=[("started_at", -1)],
-        limit=5,
-    )
-    rates = {}
-    for record in earlier:
-        rates.setdefault(record["result"]["device"], record["result"]["seconds_per_image_epoch"])
+    earlier = form.db[runs.COLLECTION].find(telling, {"result": 1, "params.imgsz": 1}).sort("started_at", -1).limit(20)
+    rates: dict[str, float] = {}
+    # The nearest size first: small images cost more for each pixel.
+    for record in sorted(earlier, key=lambda record: abs(record["params"]["imgsz"] - imgsz)):
+        per_pixel = record["result"]["seconds_per_image_epoch"] / record["params"]["imgsz"] ** 2
+        rates.setdefault(record["result"]["device"], per_pixel * imgsz**2)
     if not rates:
         return f"{images:,} ROIs to learn from. How long it takes will be known after the first training here."
     said = [

@@ -15,6 +15,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -44,6 +45,14 @@ def check_name(name: str, what: str = "model name") -> str:
             'and ".", and begins with a letter or a digit.'
         )
     return name
+
+
+def is_registered(name: str) -> bool:
+    """Whether a name means the registry (`ptvr`, `ptvr@production`, `ptvr/<version>`) and not a file or a hub."""
+    path = Path(name).expanduser()
+    if "://" in name or path.suffix in (".pt", ".yaml", ".yml") or path.exists():
+        return False
+    return name.count("/") < 2 and not name.startswith((".", "/", "~"))
 
 
 def new_version(now: datetime | None = None) -> str:

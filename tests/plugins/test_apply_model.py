@@ -108,7 +108,7 @@ def test_logits_are_kept_for_fiftyone_s_brain(plankton, weights):
     apply(plankton, model=str(weights), prediction_field="pred", imgsz=64, store_logits=True)
     logits = np.stack(plankton.values("pred.logits"))
     assert logits.shape == (24, 3)
-    assert plankton.classes["pred"] == list(rois.CLASSES)
+    assert plankton.classes["pred"] == plankton.get_field("pred").info["classes"] == list(rois.CLASSES)
     assert [rois.CLASSES[i] for i in logits.argmax(1)] == plankton.values("pred.label")
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert np.allclose(probabilities.max(1), plankton.values("pred.confidence"), atol=1e-5)
@@ -171,6 +171,7 @@ def test_skip_existing_continues(plankton, version):
     before = plankton.limit(10).values("last_modified_at")
     second = apply(plankton, model="m@candidate", skip_existing=True)
     assert second["counts"]["samples"] == 14
+    assert "10 had a prediction of this model already" in second["message"]
     assert plankton.limit(10).values("last_modified_at") == before
     assert plankton.exists(field).count() == 24
     third = apply(plankton, model="m@candidate", skip_existing=True)
@@ -220,6 +221,8 @@ def test_images_on_s3(plankton, weights, s3, bucket, monkeypatch):
         ({"confidence_threshold": 1.5}, "confidence_threshold"),
         ({"device": "cuda:77"}, "cuda:77"),
         ({"imgsz": 64, "modle": "x"}, "did you mean 'model'"),
+        ({"model": "nobody/20200101T000000_abcdef"}, 'There is no model "nobody"'),
+        ({"runtime": "onnx"}, "there is auto, torch, openvino"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(plankton, weights, registry, params, said):

@@ -94,12 +94,37 @@ class TestAssignSplits:
         ("params", "said"),
         [
             ({"train": 0.9}, "must add up to 1; they add up to 1.2"),
+            ({"train": "most"}, "The parameter 'train' cannot be 'most'"),
             ({"label_field": "nope"}, "no Classification field 'nope'"),
+            ({"group_field": "dya"}, "no field 'dya'"),
+            ({"gruop_field": "day"}, "did you mean 'group_field'"),
         ],
     )
     def test_what_cannot_be_is_refused(self, plankton, params, said):
         with pytest.raises(ExecutionError, match=said):
             assign(plankton, **params)
+
+    def test_a_field_without_labels_is_refused(self, plankton):
+        plankton.add_sample_field("blank", fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
+        with pytest.raises(ExecutionError, match="No ROI of this view has a label in 'blank'"):
+            assign(plankton, label_field="blank")
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"imgsz": 33}, "The parameter 'imgsz' cannot be 33"),
+        ({"classes": ["Calanus", "Unicorn"]}, "No ROI of this view has the label Unicorn"),
+        ({"extra_views": ["no such dataset"]}, "There is no dataset 'no such dataset'"),
+        ({"base_weights": "nobody@production"}, 'There is no model "nobody"'),
+        ({"framing": "stretch"}, "there is pad, crop"),
+    ],
+)
+def test_what_can_be_known_beforehand_is_never_scheduled(plankton, root, registry, params, said):
+    tag_splits(plankton)
+    with pytest.raises(ExecutionError, match=said):
+        schedule(TRAIN, plankton, **{**QUICK, **params})
 
 
 def test_training_ends_in_a_version_that_is_what_it_says(plankton, root, registry):
@@ -325,9 +350,12 @@ def test_the_form_estimates_time_and_cost_from_earlier_runs(plankton, root, regi
     tag_splits(plankton)
     for images, seconds in ((10_000, 0.05), (100, 9.0)):  # the second one was too short to tell
         outcome = {"images_learned": images, "seconds_per_image_epoch": seconds, "device": "cpu"}
-        odm.get_db_conn()[runs.COLLECTION].insert_one({"operator": TRAIN, "result": outcome})
+        record = {"operator": TRAIN, "params": {"imgsz": 224}, "result": outcome}
+        odm.get_db_conn()[runs.COLLECTION].insert_one(record)
     said = form(TRAIN, plankton, model_name="m", epochs=100)
     assert any("100 epochs take about 2 min on cpu (costs about 1.20)" in text for text in said)
+    said = form(TRAIN, plankton, model_name="m", epochs=100, imgsz=448)
+    assert any("100 epochs take about 8 min on cpu (costs about 4.80)" in text for text in said)
 
 
 def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatch):
@@ -342,3 +370,6 @@ def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatc
     assert "hunter2" not in json.dumps(outcome)
     assert "label store" in outcome["message"]
     assert list(root.iterdir()) == []
+    monkeypatch.delenv("MBARI_ARTIFACTS")
+    outcome = foo.execute_operator("@mbari/train_classifier/check_setup", {"params": {}}).result
+    assert "Training cannot work yet" in outcome["message"]

@@ -152,8 +152,8 @@ def test_classes_too_small_for_a_split_are_named():
 
 def test_a_split_that_nobody_is_in_is_a_problem():
     assert assign(["A"] * 9, groups=["monday"] * 9).problems == [
-        'No labelled row is in "val".',
-        'No labelled row is in "test".',
+        'No labelled ROI is in "val": there is only 1 group; keep together by a finer field.',
+        'No labelled ROI is in "test": there is only 1 group; keep together by a finer field.',
     ]
 
 
@@ -259,3 +259,31 @@ def test_capture_days_of_real_images(pwssc):
     assert result.problems == []
     assert ours.mean() < min(0.01, theirs.mean())
     assert ours.max() < min(0.04, theirs.max())
+
+
+def test_a_handful_of_groups_leaves_no_split_empty() -> None:
+    labels, groups = ["a", "b"] * 40, [f"d{i // 20}" for i in range(80)]
+    result = assign(labels, groups=groups)
+    assert {name: sum(row[name] for row in result.table.values()) for name in ("train", "val", "test")} == {
+        "train": 40,
+        "val": 20,
+        "test": 20,
+    }
+    assert not result.problems
+
+
+def test_too_few_groups_are_said_once() -> None:
+    labels, groups = ["a", "b"] * 40, [f"d{i // 40}" for i in range(80)]
+    result = assign(labels, groups=groups)
+    assert result.too_small == {}
+    assert len(result.problems) == 1
+    assert "there are only 2 groups" in result.problems[0]
+
+
+def test_another_seed_gives_other_groups() -> None:
+    labels, groups = ["a", "b"] * 200, [f"d{i // 8}" for i in range(400)]
+    parts = []
+    for seed in (1, 2, 3):
+        splits = assign(labels, groups=groups, seed=seed).split
+        parts.append({group for group, name in zip(groups, splits, strict=True) if name == "test"})
+    assert len({frozenset(part) for part in parts}) == 3
