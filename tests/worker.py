@@ -85,4 +85,6 @@ def form(uri: str, dataset: Any, **params: Any) -> list[str]:
     request = {"dataset_name": dataset.name, "params": params}
     drawn = asyncio.run(resolve_type(OperatorRegistry(), uri, request))
     inputs = drawn.to_json()["type"]["properties"]
-    return [(i["view"] or {}).get("label") or "" for name, i in inputs.items() if name.startswith("_notice")]
+    return [
+        (i["view"] or {}).get("label") or "" for name, i in inputs.items() if name.startswith(("_notice", "_problem"))
+    ]

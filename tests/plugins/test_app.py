@@ -94,7 +94,7 @@ def test_from_splits_to_predictions(person, plankton):
     preview = person.table("class", "train", "val", "test")
     person.look("splits-form")
     person.press("Execute")
-    person.see(f"{2 * IMAGES} labelled samples have a split")
+    person.see(f"{2 * IMAGES} labelled ROIs have a split")
     assert sorted(row[0] for row in preview) == sorted(CLASSES)
     assert person.table("class", "train", "val", "test") == preview
     person.look("splits-result")

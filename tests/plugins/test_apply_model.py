@@ -222,7 +222,7 @@ def test_images_on_s3(plankton, weights, s3, bucket, monkeypatch):
         ({"device": "cuda:77"}, "cuda:77"),
         ({"imgsz": 64, "modle": "x"}, "did you mean 'model'"),
         ({"model": "nobody/20200101T000000_abcdef"}, 'There is no model "nobody"'),
-        ({"runtime": "onnx"}, "there is auto, torch, openvino"),
+        ({"runtime": "onnx"}, "input should be 'auto', 'torch' or 'openvino'"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(plankton, weights, registry, params, said):

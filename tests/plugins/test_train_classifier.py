@@ -62,7 +62,7 @@ class TestAssignSplits:
         assert all(len(part) == 1 for part in parts.values())
         assert outcome["counts"] == {"train": 18, "val": 9, "test": 9, "without_label": 0}
         assert [row["class"] for row in outcome["splits"]] == sorted(rois.CLASSES)
-        assert "36 labelled samples" in outcome["message"]
+        assert "36 labelled ROIs" in outcome["message"]
 
     def test_the_same_seed_gives_the_same_splits_and_another_one_others(self, plankton):
         assign(plankton)
@@ -118,7 +118,7 @@ class TestAssignSplits:
         ({"classes": ["Calanus", "Unicorn"]}, "No ROI of this view has the label Unicorn"),
         ({"extra_views": ["no such dataset"]}, "There is no dataset 'no such dataset'"),
         ({"base_weights": "nobody@production"}, 'There is no model "nobody"'),
-        ({"framing": "stretch"}, "there is pad, crop"),
+        ({"framing": "stretch"}, "input should be 'pad' or 'crop'"),
     ],
 )
 def test_what_can_be_known_beforehand_is_never_scheduled(plankton, root, registry, params, said):

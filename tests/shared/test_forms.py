@@ -107,7 +107,7 @@ def test_a_form_says_how_many_samples_it_works_on(dataset):
     def says(view):
         form = forms.Form(ExecutionContext({"dataset_name": dataset.name, "params": {}}), Params)
         form.target(view)
-        return drawn(form)["_notice_1"]["view"]["label"]
+        return next(v["view"]["label"] for name, v in drawn(form).items() if name.startswith(("_notice", "_problem")))
 
     assert says(dataset.view()).startswith("There is no sample")
     dataset.add_samples([fo.Sample(filepath=f"{i}.png") for i in range(3)])
@@ -134,7 +134,7 @@ def test_a_table_is_made_for_reading():
 def test_a_label_field_that_does_not_exist_is_an_error(dataset):
     form = forms.Form(Context(dataset, field="ground_truth"), Params)
     assert form.label_field("field") is None
-    assert "no Classification field 'ground_truth'" in drawn(form)["_notice_1"]["error_message"]
+    assert "no Classification field 'ground_truth'" in drawn(form)["_problem_1"]["error_message"]
 
 
 def test_a_slow_answer_is_remembered_for_a_while():
