@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..errors import ImageError, InputError, StorageError
 from ..framing import frame
-from ..media import decode, map_threads
+from ..media import decode, map_threads, read_workers
 from ..runs import Monitor
 
 SPLITS = ("train", "val", "test")
@@ -83,7 +83,7 @@ def build(
     framing: str,
     min_per_class: int = 5,
     classes: Sequence[str] | None = None,
-    workers: int = 4,
+    workers: int | None = None,
     monitor: Monitor | None = None,
 ) -> TrainingSet:
     """Frames every usable ROI once to `imgsz` x `imgsz` and lays the images out for training.
@@ -100,7 +100,7 @@ def build(
         framing: one of `framing.FRAMINGS`.
         min_per_class: fewest usable images, over all splits, of a class that is trained on.
         classes: the labels to train on; all by default.
-        workers: threads that read, decode and frame.
+        workers: threads that read, decode and frame; by default what suits the place of the images.
         monitor: told the progress; asked between images whether to stop.
 
     Raises:
@@ -132,6 +132,7 @@ def build(
 
     images: list[_Image] = [_Image()] * len(labels)
     stopped = False
+    workers = workers or read_workers(paths[wanted[0]])
     results = map_threads(make, wanted, workers, ahead=4 * workers)
     for done, (i, image) in enumerate(zip(wanted, results, strict=False), start=1):
         images[i] = image

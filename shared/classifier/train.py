@@ -194,7 +194,7 @@ class _Watch:
         what = f"Training, epoch {trainer.epoch + 1} of {trainer.epochs}"
         if trainer.epoch > trainer.start_epoch:
             what += f", val top-1 {trainer.metrics['metrics/accuracy_top1']:.3f}"
-        self.monitor.progress(trainer.epoch * steps + self.step, trainer.epochs * steps, what)
+        self.monitor.progress(trainer.epoch * steps + self.step, trainer.epochs * steps, f"{what}, step")
         self.stop_if_asked(trainer)
 
     def stop_if_asked(self, _: Any) -> None:

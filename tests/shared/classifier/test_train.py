@@ -204,7 +204,7 @@ def test_reports_each_batch(small: data.TrainingSet, base: Path, tmp_path: Path)
 
     run(small, base, tmp_path, epochs=2, monitor=Listens())
     assert [(done, total) for done, total, _ in seen] == [(i, 6) for i in range(1, 7)]
-    assert seen[0][2] == "Training, epoch 1 of 2"
+    assert seen[0][2] == "Training, epoch 1 of 2, step"
     assert seen[-1][2].startswith("Training, epoch 2 of 2, val top-1 0.")
 
 
