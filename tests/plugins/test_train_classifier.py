@@ -1,7 +1,9 @@
 """Training from FiftyOne's operators to a published version, and what happens when something goes wrong."""
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import fiftyone as fo
@@ -314,6 +316,24 @@ def test_a_stopped_training_keeps_its_checkpoint_and_goes_on(plankton, root, reg
     assert registry.versions() == []
     assert list(root.glob("checkpoints/*/last.pt"))
     assert operation(scheduled).run_state == "completed"
+
+
+def test_marking_the_operation_failed_ends_a_training_and_keeps_its_checkpoint(plankton, root, registry, tmp_path):
+    tag_splits(plankton)
+    with worker(tmp_path / "log"):
+        scheduled = schedule(TRAIN, plankton, **{**QUICK, "epochs": 300, "patience": 0})
+        wait(scheduled, until=lambda _: len(list(root.glob("checkpoints/*/last.pt"))) > 0)
+        run = running(plankton)["_id"]
+        fiftyone = Path(sys.executable).parent / "fiftyone"
+        subprocess.run([fiftyone, "delegated", "fail", str(scheduled)], check=True, capture_output=True)
+        until = time.monotonic() + 60
+        while (record := odm.get_db_conn()[runs.COLLECTION].find_one({"_id": run}))["state"] == "running":
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    assert record["state"] == "stopped"
+    assert "marked as failed" in record["result"]["stopped"]
+    assert registry.versions() == []
+    assert list(root.glob("checkpoints/*/last.pt"))
 
 
 def test_the_same_training_is_not_run_twice_at_once(plankton, root, registry, tmp_path):
