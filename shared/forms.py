@@ -43,6 +43,7 @@ class Form:
         self.ctx = ctx
         self.inputs = types.Object()
         self._params = params
+        self._wrong = {str(error["loc"][0]) for error in _errors(params, ctx.params) if error["loc"]}
         self._notices = 0
         self._questions = 0
 
@@ -52,9 +53,13 @@ class Form:
         return odm.get_db_conn()
 
     def value(self, name: str) -> Any:
-        """What the person has entered for a parameter so far, else its default (None when there is none)."""
+        """What the person has entered for a parameter so far, else its default (None when there is none).
+
+        A value that the run would refuse counts as not entered, so that a form may compute with what it gets; `check`
+        says what is wrong with it.
+        """
         entered = self.ctx.params.get(name)
-        if entered is not None and entered != "":
+        if entered is not None and entered != "" and name not in self._wrong:
             return entered
         default = self._params.model_fields[name].get_default(call_default_factory=True)
         return None if default is PydanticUndefined else default

@@ -48,8 +48,6 @@ class AssignSplits(SuiteOperator):
         form.sample_field("group_field", fo.StringField, fo.IntField, fo.DateField, fo.DateTimeField, fo.BooleanField)
         form.fields("train", "val", "test", "seed", "overwrite")
         shares = {name: form.value(name) for name in samples.SPLITS}
-        if not all(isinstance(share, int | float) for share in shares.values()):
-            return  # the form marks the input
         if abs(sum(shares.values()) - 1) > 1e-6:
             form.error(f"The three shares must add up to 1; they add up to {sum(shares.values()):.3g}.")
         elif label_field and form.on_request("Show the table that this would give"):

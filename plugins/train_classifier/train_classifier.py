@@ -239,8 +239,6 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
 def _estimate(form: Form, images: int, price: str | None) -> str:
     """About how long and how dear, from what earlier runs took per image, epoch and pixel."""
     epochs, imgsz = form.value("epochs"), form.value("imgsz")
-    if not isinstance(epochs, int) or not isinstance(imgsz, int):
-        return f"{images:,} ROIs to learn from."  # the form marks the input
     telling = {"operator": {"$regex": "/train_classifier$"}, "result.images_learned": {"$gte": LONG_ENOUGH}}
     earlier = form.db[runs.COLLECTION].find(telling, {"result": 1, "params.imgsz": 1}).sort("started_at", -1).limit(20)
     rates: dict[str, float] = {}

@@ -117,6 +117,10 @@ class TestAssignSplits:
     [
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"imgsz": 33}, "The parameter 'imgsz' cannot be 33"),
+        ({"imgsz": "large"}, "The parameter 'imgsz' cannot be 'large'"),
+        ({"epochs": "many"}, "The parameter 'epochs' cannot be 'many'"),
+        ({"min_per_class": "few"}, "The parameter 'min_per_class' cannot be 'few'"),
+        ({"extra_views": "a view"}, "The parameter 'extra_views' cannot be 'a view'"),
         ({"classes": ["Calanus", "Unicorn"]}, "No ROI of this view has the label Unicorn"),
         ({"extra_views": ["no such dataset"]}, "There is no dataset 'no such dataset'"),
         ({"base_weights": "nobody@production"}, 'There is no model "nobody"'),
