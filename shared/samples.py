@@ -29,8 +29,11 @@ MODEL = "mbari_model"  # the key of a field's info that says which model wrote i
 
 def ids(view: SampleCollection) -> np.ndarray:
     """The ids of the view's samples in its order, shape (N,), 12 bytes each."""
-    found = view.values("_id")
-    packed = b"".join(i.binary for i in found)
+    # A cursor instead of `view.values("_id")`, which holds every id as an object: 600 bytes a sample at its peak.
+    pipeline = [*view._pipeline(), {"$project": {"_id": 1}}]
+    packed = bytearray()
+    for found in view._dataset._sample_collection.aggregate(pipeline, allowDiskUse=True, batchSize=10_000):
+        packed += found["_id"].binary
     return np.frombuffer(packed, dtype="V12")
 
 
