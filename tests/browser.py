@@ -148,9 +148,11 @@ class Person:
         """Presses a button, once it can be pressed."""
         self.page.get_by_role("button", name=button, exact=True).click()
 
-    def can_press(self, button: str) -> bool:
-        """Whether a button can be pressed now."""
-        return bool(self.page.get_by_role("button", name=button, exact=True).is_enabled())
+    def cannot_press(self, button: str) -> None:
+        """Waits until a button is there and cannot be pressed."""
+        from playwright.sync_api import expect
+
+        expect(self.page.get_by_role("button", name=button, exact=True)).to_be_disabled(timeout=SECONDS * 1000)
 
     def see(self, text: str) -> None:
         """Waits until a text is on the screen."""
@@ -161,11 +163,16 @@ class Person:
             raise
 
     def table(self, *header: str) -> list[list[str]]:
-        """The rows of the table with this header."""
-        for table in self.page.locator("table").all():
-            rows = [line.split("\t") for line in table.inner_text().splitlines()]
-            if tuple(rows[0]) == header:
-                return rows[1:]
+        """The rows of the table with this header, once there is one."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            # One question to the page, so that it cannot be drawn anew between two of them.
+            for text in self.page.locator("table").all_inner_texts():
+                rows = [line.split("\t") for line in text.splitlines()]
+                if rows and tuple(rows[0]) == header:
+                    return rows[1:]
+            self.page.wait_for_timeout(200)
+        self.look("not-seen")
         raise AssertionError(f"no table with the columns {header}")
 
     def look(self, name: str) -> None:

@@ -73,14 +73,14 @@ def test_forms_say_what_is_wrong_and_cannot_be_started(person, plankton):
     person.write("Model name", "my model")
     person.see("The parameter 'model_name' cannot be 'my model'")
     person.see("No ROI has a split yet: run 'Assign train, val and test' first.")
-    assert not person.can_press("Schedule")
+    person.cannot_press("Schedule")
     person.look("train-refused")
     person.press("Cancel")
 
     person.open_form("Apply a classifier")
     person.write("Model", "nothing")
     person.see("There is no model")
-    assert not person.can_press("Schedule")
+    person.cannot_press("Schedule")
     person.look("apply-refused")
 
 
@@ -90,7 +90,6 @@ def test_from_splits_to_predictions(person, plankton):
     person.choose("Keep together by", "day")
     person.tick("Also move samples")
     person.tick("Show the table that this would give")
-    person.see("Splits")
     preview = person.table("class", "train", "val", "test")
     person.look("splits-form")
     person.press("Execute")
