@@ -1,0 +1,1 @@
+"""Corrections of labels: found, planned, sent to the database of record, and accounted for."""
