@@ -29,7 +29,9 @@ from .stores.base import SourceId
 JOURNAL = "mbari_journal"
 
 MOST_BYTES = 4 << 20  # of the rows of one chunk; MongoDB takes documents of 16 MiB
-MOST_FOUND = 8 << 20  # bytes of what the store was found to hold, in one chunk's outcomes
+MOST_FOUND = 6 << 20  # of what the store was found to hold, in one chunk's outcomes
+MOST_REASONS = 3 << 20  # of their reasons
+MOST_ROWS = 5_000  # of one chunk
 CSV = ("at", "run", "by", "store", "dataset", "label_field", "sample_id", "source_id", "from", "to", "status", "reason")
 
 
@@ -214,10 +216,11 @@ class Journal:
 
 
 def parts(rows: Sequence[Row], most: int, most_bytes: int = MOST_BYTES) -> Iterator[slice]:
-    """Cuts rows into pieces that one chunk can hold: at most `most` rows and `most_bytes` bytes, but one row at least.
+    """Cuts rows into pieces of at most `most` rows that one chunk can hold, but of one row at least.
 
     A row that is larger than `most_bytes` by itself does not fit the journal: see `size`.
     """
+    most = min(most, MOST_ROWS)
     start = total = 0
     for end, row in enumerate(rows):
         bytes_ = size(row)
@@ -230,9 +233,9 @@ def parts(rows: Sequence[Row], most: int, most_bytes: int = MOST_BYTES) -> Itera
 
 
 def size(row: Row) -> int:
-    """About how many bytes a row takes in the journal, never less than it does."""
-    texts = (row.sample, str(row.source), row.before or "", row.expected, row.wanted)
-    return 128 + sum(map(_bytes, texts)) + sum(_bytes(tag) + 16 for tag in row.tags)
+    """A bound for the bytes that a row takes in the journal; a character takes four at most."""
+    texts = (row.sample, str(row.source), row.before or "", row.expected, row.wanted, *row.tags)
+    return 128 + 16 * len(row.tags) + 4 * sum(map(len, texts))
 
 
 def rows_csv(chunks: Iterable[Chunk]) -> str:
@@ -242,7 +245,7 @@ def rows_csv(chunks: Iterable[Chunk]) -> str:
     of it ("" where a crash left that open). Labels stand as they are, byte for byte: a spreadsheet takes one
     that begins with "=", "+", "-" or "@" for a formula unless it is told to import the column as text.
     """
-    text = io.StringIO()
+    text = io.StringIO(newline="")
     out = csv.writer(text)
     out.writerow(CSV)
     for chunk in chunks:
@@ -254,20 +257,21 @@ def rows_csv(chunks: Iterable[Chunk]) -> str:
             chunk.dataset,
             chunk.label_field,
         )
-        for row, outcome in zip(chunk.rows, chunk.outcomes or [None] * len(chunk.rows), strict=True):
-            end = (str(outcome.status), outcome.reason) if outcome else ("", "")
+        for index, row in enumerate(chunk.rows):
+            end = (chunk.outcomes[index].status, chunk.outcomes[index].reason) if chunk.outcomes else ("", "")
             out.writerow((*head, row.sample, row.source, row.expected, row.wanted, *end))
     return text.getvalue()
 
 
 def _documents(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    # Labels of any length fit the journal's documents only up to a sum; beyond, the reason's few words must do.
-    fit = sum(_bytes(outcome.found or "") for outcome in outcomes) <= MOST_FOUND
+    # Labels of any length fit one document only up to a sum; beyond, the reason's few words must do.
+    fit = 4 * sum(len(outcome.found or "") for outcome in outcomes) <= MOST_FOUND
+    most = MOST_REASONS // (4 * max(len(outcomes), 1))
     return [
         {
             "status": str(outcome.status),
             "found": outcome.found if fit else None,
-            "reason": outcome.reason[:500],
+            "reason": outcome.reason[:most],
         }
         for outcome in outcomes
     ]
@@ -287,10 +291,6 @@ def _chunk(document: Mapping[str, Any]) -> Chunk:
         outcomes=outcomes and [Outcome(Status(o["status"]), o["found"], o["reason"]) for o in outcomes],
         state=document["state"],
     )
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode())
 
 
 def _now() -> datetime:
