@@ -257,12 +257,12 @@ def _rewrite(path: Path, uri: str, name: str) -> None:
         raise InputError(f"'{name}' is in the vocabulary {uri} already.")
     longer = _with_yaml(text, name) if _is_yaml(text, uri) else _with_line(text, name)
     try:
-        right = parse(longer, uri) == [*names, name]
-    except InputError:
+        data, right = longer.encode(), parse(longer, uri) == [*names, name]
+    except (InputError, UnicodeEncodeError):
         right = False
     if not right:
-        raise InputError(f"'{name}' cannot be added to the vocabulary {uri} without changing it: write it in by hand.")
-    _replace(path, longer.encode())
+        raise InputError(f"{name!r} cannot be written into {uri} as that is laid out: use another name, or edit it.")
+    _replace(path, data)
 
 
 def _with_line(text: str, name: str) -> str:
@@ -274,16 +274,17 @@ def _with_yaml(text: str, name: str) -> str:
     import yaml
 
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-    item = yaml.safe_dump([name], allow_unicode=True, width=float("inf"), default_flow_style=node.flow_style)
+    last = node.value[-1]
+    style = last.style if last.style in ("'", '"') else None
+    item = yaml.safe_dump(
+        [name], allow_unicode=True, width=float("inf"), default_flow_style=node.flow_style, default_style=style
+    ).rstrip("\n")
+    end = last.end_mark.index
     if node.flow_style:
-        close = node.end_mark.index - 1
-        head = text[:close].rstrip()
-        comma = " " if head.endswith(",") else ", "
-        return f"{head}{comma}{item.strip()[1:-1]}{text[close:]}"
-    # After the line in which the last item ends; a block ends only where the next thing begins.
-    end = text.find("\n", node.value[-1].end_mark.index)
-    head, rest = (text, "") if end < 0 else (text[: end + 1], text[end + 1 :])
-    return _with_line(head, " " * node.start_mark.column + item.rstrip("\n")) + rest
+        return f"{text[:end]}, {item[1:-1]}{text[end:]}"
+    # After the line of the last item; a block of text is over only where the next thing begins.
+    end = end if text[end - 1] == "\n" else text.find("\n", end) + 1 or len(text)
+    return _with_line(text[:end], " " * node.start_mark.column + item) + text[end:]
 
 
 def _line_end(text: str) -> str:
@@ -299,9 +300,9 @@ def _replace(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 was = path.stat()
-                os.fchmod(file.fileno(), was.st_mode & 0o7777)
                 with contextlib.suppress(OSError):  # only root may give a file away
                     os.fchown(file.fileno(), was.st_uid, was.st_gid)
+                os.fchmod(file.fileno(), was.st_mode & 0o7777)
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(path)

@@ -151,7 +151,9 @@ def resolve(rows: Mapping[str, Sequence], tags: Tags, vocabulary: Vocabulary) ->
         marked = tags.marker in present
         if named or marked:
             found = (*named, tags.marker) if marked else tuple(named)
-            wanted, problem, reason = _decide(label, stored, set(named.values()), marked and tags.marker, not_a_name)
+            wanted, problem, reason = _decide(
+                label, stored, set(named.values()), tags.marker if marked else None, not_a_name
+            )
         else:
             near = {tag: tags.unknown[tag] for tag in present if tag in tags.unknown}
             if not near:
@@ -166,14 +168,14 @@ def _decide(
     label: str | None,
     stored: str | None,
     names: set[str],
-    marker: str | bool,
+    marker: str | None,
     not_a_name: Callable[[str], str | None],
 ) -> tuple[str | None, Status | None, str | None]:
     """The label wanted, the problem and its reason, from the names that tags say and from the marker, if there."""
-    others = names - {label} if label is not None else names
+    others = names - {label}
     if len(others) > 1:
         return None, Status.TWO, f"tagged {' and '.join(_quoted(sorted(others)))}"
-    if others and marker:
+    if others and marker is not None:
         return None, Status.TWO, f"tagged {_quoted(others)[0]}, and '{marker}' for the label as it stands"
     if others:
         wanted = next(iter(others))
@@ -183,12 +185,12 @@ def _decide(
         return None, Status.CANNOT, "there is no label to send"
     else:
         wanted = label
-        unknown = stored is None and bool(marker)
+        unknown = stored is None and marker is not None
         reason = None if names else not_a_name(label)
         if reason:
             return wanted, Status.NOT_IN_VOCABULARY, reason
     if unknown:
-        return wanted, Status.NO_STORED, "run 'Pull labels' first"
+        return wanted, Status.NO_STORED, "what the store should still hold is not known: run 'Pull labels' first"
     return wanted, None, None
 
 
@@ -197,7 +199,7 @@ def _not_in_vocabulary(nearest: Mapping[str, Sequence[str]]) -> str:
     parts = []
     for text, names in sorted(nearest.items()):
         meant = f": did you mean {' or '.join(_quoted(names))}?" if names else ""
-        parts.append(f"'{text}'{meant}")
+        parts.append(f"'{text}' is not in the vocabulary{meant}")
     return "; ".join(parts)
 
 
