@@ -159,14 +159,9 @@ def _vocabulary(secrets: Mapping[str, str]) -> Row:
     uri = secrets.get("MBARI_VOCABULARY")
     if not uri:
         return _not_set("MBARI_VOCABULARY", "the label field's own classes are the vocabulary")
-    from pathlib import Path
+    from . import vocabulary
 
-    from .artifacts import fetch_uri, scratch
-
-    with scratch("vocabulary-") as folder:
-        text = Path(fetch_uri(uri, folder / "vocabulary", secrets)).read_text(encoding="utf-8")
-    names = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return _ok(f"{uri}: {len(names)} lines") if names else _failed(f"{uri} is empty")
+    return _ok(f"{uri}: {len(vocabulary.load(uri, secrets)):,} names")
 
 
 def _trusted(secrets: Mapping[str, str]) -> Row:

@@ -382,6 +382,21 @@ def test_the_form_estimates_time_and_cost_from_earlier_runs(plankton, root, regi
     assert any("100 epochs take about 8 min on cpu (costs about 4.80)" in text for text in said)
 
 
+def test_the_setup_check_reads_the_vocabulary(dataset, root, tmp_path, monkeypatch):
+    path = tmp_path / "names.txt"
+    monkeypatch.setenv("MBARI_VOCABULARY", str(path))
+
+    def vocabulary() -> tuple[str, str]:
+        outcome = foo.execute_operator("@mbari/train_classifier/check_setup", {"params": {}}).result
+        return next((row["state"], row["detail"]) for row in outcome["checks"] if row["item"] == "vocabulary")
+
+    assert vocabulary() == ("failed", f"There is nothing at '{path}': check the name.")
+    path.write_text("# ours\nCalanus\nOithona\n")
+    assert vocabulary() == ("ok", f"{path}: 2 names")
+    path.write_text("Calanus\nOithona\nCalanus\n")
+    assert vocabulary() == ("failed", f"The vocabulary {path} has 'Calanus' twice: remove one of them.")
+
+
 def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatch):
     monkeypatch.setenv("MBARI_LABEL_STORE", "mongodb://user:hunter2@127.0.0.1:1/lab")
     monkeypatch.setenv("MBARI_WEBHOOK_URL", "http://127.0.0.1:1/T000/hunter2")
