@@ -58,16 +58,27 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a row; `found` is what the store holds instead, where that is known."""
+    """What became of a row.
+
+    Attributes:
+        status: what
+        found: what the store holds instead, where that is known
+        reason: why, in words
+        written: whether the store is known to have held the label wanted, though it no longer does
+    """
 
     status: Status
     found: str | None = None
     reason: str = ""
+    written: bool = False
 
 
 @dataclass
 class Chunk:
-    """Changes that went to a store in one request; `outcomes` has one for each row, in order, once settled."""
+    """Changes that went to a store in one request; `outcomes` has one for each row, in order, once settled.
+
+    `how` is what the history of each label calls it: "sync", or "revert" for what takes a sync back.
+    """
 
     id: ObjectId
     run: str
@@ -79,6 +90,7 @@ class Chunk:
     rows: list[Row]
     outcomes: list[Outcome] | None = None
     state: str = "intent"
+    how: str = "sync"
 
 
 class Journal:
@@ -97,17 +109,26 @@ class Journal:
         self._indexed = False
 
     def intend(
-        self, rows: Sequence[Row], *, run: str, store: str, dataset: str, label_field: str, by: str | None
+        self,
+        rows: Sequence[Row],
+        *,
+        run: str,
+        store: str,
+        dataset: str,
+        label_field: str,
+        by: str | None,
+        how: str = "sync",
     ) -> Chunk:
         """Writes down what is about to be sent; durable once it returns."""
         self._index()
-        chunk = Chunk(ObjectId(), run, store, dataset, label_field, by, _now(), list(rows))
+        chunk = Chunk(ObjectId(), run, store, dataset, label_field, by, _now(), list(rows), how=how)
         document = {
             "_id": chunk.id,
             "run": run,
             "store": store,
             "dataset": dataset,
             "label_field": label_field,
+            "how": how,
             "by": by,
             "at": chunk.at,
             "state": chunk.state,
@@ -272,6 +293,7 @@ def _documents(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "status": str(outcome.status),
             "found": outcome.found if fit else None,
             "reason": outcome.reason[:most],
+            "written": outcome.written,
         }
         for outcome in outcomes
     ]
@@ -288,8 +310,9 @@ def _chunk(document: Mapping[str, Any]) -> Chunk:
         by=document["by"],
         at=document["at"].replace(tzinfo=UTC),
         rows=[Row(**{**row, "tags": tuple(row["tags"])}) for row in document["rows"]],
-        outcomes=outcomes and [Outcome(Status(o["status"]), o["found"], o["reason"]) for o in outcomes],
+        outcomes=outcomes and [Outcome(Status(o["status"]), o["found"], o["reason"], o["written"]) for o in outcomes],
         state=document["state"],
+        how=document["how"],
     )
 
 

@@ -18,7 +18,7 @@ from .corrections import Correction, Status
 from .journal import MOST_BYTES, Chunk, Journal, Outcome, Row, parts, size
 from .lease import Lease
 from .plan import Line
-from .stores.base import Change, Found, SourceId, Stamp, Store, Unreachable, Written
+from .stores.base import Change, Found, SourceId, Stamp, Store, Unreachable, Written, said
 
 PATIENCE = 60.0  # seconds for which a store that gives no answer is asked again what it holds
 ROUNDS = 3  # times that a change is offered to a store that still holds the expected label
@@ -44,6 +44,7 @@ def send(
     by: str | None,
     dataset: str,
     label_field: str,
+    how: str = "sync",
     monitor: Monitor | None = None,
     patience: float = PATIENCE,
 ) -> list[Line]:
@@ -63,6 +64,7 @@ def send(
         by: who sends
         dataset: the id of the dataset that the corrections are from
         label_field: its label field
+        how: what the history of each label calls it
         monitor: is told how far this is; says when to stop
         patience: seconds to wait for a store that does not say what it holds
 
@@ -82,7 +84,7 @@ def send(
             rows.append(row)
             where.append(index)
 
-    sender = _Sender(store, journal, lease, apply, run, by, dataset, label_field, patience)
+    sender = _Sender(store, journal, lease, apply, run, by, dataset, label_field, how, patience)
     ended: str | None = None  # why no more is sent
     for part in parts(rows, store.chunk):
         monitor.progress(part.start, len(rows), "Sending labels")
@@ -143,6 +145,7 @@ class _Sender:
     by: str | None
     dataset: str
     label_field: str
+    how: str
     patience: float
 
     def send(self, rows: Sequence[Row]) -> tuple[Sequence[Outcome], str | None]:
@@ -174,6 +177,7 @@ class _Sender:
             dataset=self.dataset,
             label_field=self.label_field,
             by=self.by,
+            how=self.how,
         )
         try:
             # After the intent, which may have waited for its database for longer than a lease lasts.
@@ -283,15 +287,13 @@ def _judge(
         return Outcome(Status.DONE)
     if held.label == row.expected:
         if held.ours:
-            return Outcome(Status.CONFLICT, held.label, "was written, and put back since")
+            return Outcome(Status.CONFLICT, held.label, "was written, and put back since", written=True)
         if refused and row.source in refused:
             return Outcome(Status.FAILED, held.label, refused[row.source])
         return None
-    if held.label is None:
-        what = "no label" if held.other is None else f"{held.other}, which is not text"
-    else:
-        what = f"'{held.label}'"
-    return Outcome(Status.CONFLICT, held.label, f"the store holds {what}, not '{row.expected}'")
+    if held.ours:
+        return Outcome(Status.CONFLICT, held.label, f"was written, and changed to {held.said} since", written=True)
+    return Outcome(Status.CONFLICT, held.label, f"the store holds {held.said}, not {said(row.expected)}")
 
 
 def _read_back(store: Store, ids: Collection[SourceId], run: str, patience: float) -> dict[SourceId, Found]:
