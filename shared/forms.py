@@ -273,6 +273,12 @@ def cached(key: Any, compute: Callable[[], T], seconds: float = CACHE_SECONDS) -
     return value
 
 
+def forget(what: str) -> None:
+    """Drops the remembered answers whose key begins with `what`, after something that changes them."""
+    for key in [key for key in _cache if isinstance(key, tuple) and key[0] == what]:
+        _cache.pop(key, None)
+
+
 def validate(model: type[BaseModel], params: Mapping[str, Any]) -> Any:
     """Turns an operator's raw parameters into its pydantic model.
 

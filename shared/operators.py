@@ -6,6 +6,7 @@ does its work in `work(job)`; everything that FiftyOne and the person need aroun
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Spec:
         needs_dataset: whether it can be run without a dataset
         distributed: whether FiftyOne Enterprise may cut it into parts for several workers
         recorded: whether each run leaves a record (long or changing operators)
+        button: whether it has a button above the grid
     """
 
     name: str
@@ -65,6 +67,7 @@ class Spec:
     needs_dataset: bool = True
     distributed: bool = False
     recorded: bool = True
+    button: bool = False
 
 
 @dataclass
@@ -128,12 +131,20 @@ class SuiteOperator(foo.Operator):
         """Does the work.
 
         Returns:
-            JSON-ready counts; "message" is one paragraph for the person, lists of dicts become tables
+            JSON-ready counts; "message" is one paragraph for the person, lists of dicts become tables; "download", a
+            dict of "name" and "text", is a file that the App hands to the person instead of showing it
 
         Raises:
             SuiteError: when nothing could be done; the message is shown as it is
         """
         raise TypeError(f"{type(self).__name__} does not say what it does")
+
+    def resolve_placement(self, ctx: Any) -> types.Placement | None:
+        """A button above the grid that opens the form, for operators that want one."""
+        if not self.spec.button:
+            return None
+        button = types.Button(label=self.spec.label, icon=self.spec.icon, prompt=True)
+        return types.Placement(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS, button)
 
     def resolve_input(self, ctx: Any) -> types.Property:
         """Draws the form."""
@@ -205,12 +216,16 @@ class SuiteOperator(foo.Operator):
         except BaseException as error:
             run.fail(error)
             raise
+        download = result.pop("download", None)
         result = {**result, "run": run.id}
         if run.stop_reason:
             result["stopped"] = run.stop_reason
         run.finish(result)
         if not ctx.delegated:
             ctx.ops.reload_dataset()
+            if download:
+                data = base64.b64encode(download["text"].encode()).decode()
+                ctx.ops.browser_download(f"data:text/csv;charset=utf-8;base64,{data}", download["name"])
         return result
 
 

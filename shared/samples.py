@@ -7,7 +7,6 @@ and only one batch is in memory, so a million samples need no more of it than te
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +19,7 @@ from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany, UpdateOne
 
 from .errors import InputError
+from .sync.labels import label_id
 
 BATCH = 2048
 SPLITS = ("train", "val", "test")
@@ -49,10 +49,15 @@ def batches(view: SampleCollection, columns: Mapping[str, str], size: int = BATC
     Yields:
         a dict of equally long lists: "id" (str) and each named column
     """
+    for chunk in id_batches(view, size):
+        yield _read(view, chunk, columns)
+
+
+def id_batches(view: SampleCollection, size: int = BATCH) -> Iterator[list[str]]:
+    """The ids of the view's samples in its order, as text, so many at a time."""
     order = ids(view)
     for start in range(0, len(order), size):
-        chunk = [str(ObjectId(i.tobytes())) for i in order[start : start + size]]
-        yield _read(view, chunk, columns)
+        yield [str(ObjectId(i.tobytes())) for i in order[start : start + size]]
 
 
 def _read(view: SampleCollection, chunk: list[str], columns: Mapping[str, str]) -> dict[str, list[Any]]:
@@ -125,6 +130,17 @@ def require_label_field(dataset: fo.Dataset, name: str) -> None:
     raise InputError(f"The field {name!r} {what} in dataset {dataset.name!r}; its Classification fields: {have}.")
 
 
+def ensure_label_field(dataset: fo.Dataset, name: str) -> None:
+    """Makes a `Classification` field where there is none.
+
+    Raises:
+        InputError: if a field of that name has another type
+    """
+    if not dataset.has_sample_field(name):
+        dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
+    require_label_field(dataset, name)
+
+
 def source_path(dataset: fo.Dataset, label_field: str, id_field: str = "elemental_id") -> str:
     """Where the id of the label in the database of record is: a sample field, else a label attribute."""
     return id_field if dataset.has_sample_field(id_field) else f"{label_field}.{id_field}"
@@ -136,9 +152,7 @@ def prepare_label_field(dataset: fo.Dataset, name: str, info: Mapping[str, Any],
     Raises:
         InputError: if a field of that name has another type
     """
-    if not dataset.has_sample_field(name):
-        dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
-    require_label_field(dataset, name)
+    ensure_label_field(dataset, name)
     field = dataset.get_field(name)
     field.info = {**(field.info or {}), **info}
     field.save()
@@ -183,7 +197,7 @@ def write_labels(
         document = None
         if label is not None:
             document = {
-                "_id": _label_id(sample_id, field),
+                "_id": label_id(sample_id, field),
                 "_cls": "Classification",
                 "tags": [],
                 "label": label,
@@ -195,10 +209,6 @@ def write_labels(
         operations.append(UpdateOne({"_id": ObjectId(sample_id)}, change))
     if operations:
         dataset._bulk_write(operations)
-
-
-def _label_id(sample_id: str, field: str) -> ObjectId:
-    return ObjectId(hashlib.sha256(f"{sample_id}/{field}".encode()).digest()[:12])
 
 
 def clear_field(view: SampleCollection, field: str) -> int:

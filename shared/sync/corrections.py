@@ -113,14 +113,14 @@ class Correction:
 
     @property
     def expected(self) -> str | None:
-        """What the store should still hold for this to be sent.
+        """What the store should still hold for this to be sent; "" is no label.
 
         The stored label; where that is not known, the label as it stands, unless the tags say that it may have
         been changed: then None.
         """
         if self.stored is not None:
             return self.stored
-        return self.label if self.problem is None else None
+        return self.label or "" if self.problem is None else None
 
 
 def applicable(correction: Correction) -> bool:
@@ -178,9 +178,7 @@ def _decide(
     if others and marker is not None:
         return None, Status.TWO, f"tagged {_quoted(others)[0]}, and '{marker}' for the label as it stands"
     if others:
-        wanted = next(iter(others))
-        # Nothing says what the store should still hold.
-        unknown = stored is None and label is None
+        wanted, unknown = next(iter(others)), False
     elif label is None:
         return None, Status.CANNOT, "there is no label to send"
     else:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from .corrections import Correction, Status
-from .stores.base import Found, SourceId
+from .stores.base import Found, SourceId, said
 
 __all__ = ["COLUMNS", "OUTCOMES", "Line", "Status", "changes", "counts", "plan", "problems", "to_csv"]
 
@@ -99,11 +99,8 @@ def _judge(
     if refused is not None:
         return Status.CANNOT, held.label, refused
     expected = correction.expected
-    if held.label is None:
-        what = "no label" if held.other is None else f"{held.other}, which is not text"
-        return Status.CONFLICT, None, f"the store holds {what}, not '{expected}'"
-    if held.label != expected:
-        return Status.CONFLICT, held.label, f"the store holds '{held.label}', not '{expected}'"
+    if held.label is None or held.label != expected:
+        return Status.CONFLICT, held.label, f"the store holds {held.said}, not {said(expected)}"
     return Status.UPDATE, held.label, ""
 
 

@@ -23,11 +23,16 @@ class Unreachable(StorageError):
     __module__ = "mbari"
 
 
+def said(label: str | None) -> str:
+    """A label in a sentence."""
+    return f"'{label}'" if label else "no label"
+
+
 class Found(NamedTuple):
     """What a store holds under one id.
 
     Attributes:
-        label: the label; None where it has none, or one that is not text (then `other` says it)
+        label: the label; "" where it has none; None where that is not text (then `other` says it)
         copies: how many records have this id; more than one cannot be told apart and are never written
         ours: whether the run that was asked for has written this record, where the store keeps a history of
             each record; None where it does not
@@ -39,9 +44,16 @@ class Found(NamedTuple):
     ours: bool | None = None
     other: str | None = None
 
+    @property
+    def said(self) -> str:
+        """What it holds, in words."""
+        if self.label is None:
+            return f"{self.other}, which is not text"
+        return said(self.label)
+
 
 class Change(NamedTuple):
-    """One conditional write: `wanted` replaces the label of `id` if that is still `expected`."""
+    """One conditional write: `wanted` replaces the label of `id` if that is still `expected`; "" is no label."""
 
     id: SourceId
     expected: str

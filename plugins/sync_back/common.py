@@ -1,0 +1,140 @@
+"""What the operators of this plugin share: their parameters, the plan, and the files they hand out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .shared import samples
+from .shared.artifacts import open_root, scratch
+from .shared.errors import SuiteError
+from .shared.forms import Form, cached
+from .shared.operators import Job, secrets
+from .shared.sync import plan as plans
+from .shared.sync.corrections import MARKER, Tags
+from .shared.sync.plan import Line, Status
+from .shared.sync.store import LabelField, vocabulary
+from .shared.sync.stores import Store
+from .shared.vocabulary import Vocabulary
+
+LISTED = 100  # lines of a plan shown in a result; the CSV and the saved views have all of them
+
+
+class LabelParams(BaseModel):
+    """What every operator on labels is asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label_field: str = Field("ground_truth", title="Label field")
+    id_field: str = Field(
+        "elemental_id",
+        min_length=1,
+        title="Id field",
+        description="Where the id of each label in the database of record is: a field of the samples, or of the label",
+    )
+    marker_tag: str = Field(
+        MARKER,
+        min_length=1,
+        title="Marker tag",
+        description="Says that the label as it stands is right and the store should have it",
+    )
+    tag_prefix: str | None = Field(
+        None, title="Tag prefix", description="Such as 'fix:': only tags that begin with it are corrections"
+    )
+
+
+def more_options(form: Form) -> None:
+    """The parameters that most people leave alone."""
+    if form.on_request("More options: id field, marker tag, tag prefix"):
+        form.fields("id_field", "marker_tag", "tag_prefix")
+
+
+def label_field(job: Job) -> LabelField:
+    """The label field that the parameters name."""
+    samples.require_label_field(job.dataset, job.params.label_field)
+    path = samples.source_path(job.dataset, job.params.label_field, job.params.id_field)
+    field = LabelField(job.dataset, job.params.label_field, path)
+    field.check()
+    return field
+
+
+def names(job: Job) -> Vocabulary:
+    """The vocabulary of the label field."""
+    return vocabulary(job.dataset, job.params.label_field, job.secrets)
+
+
+def names_of_form(form: Form, field: str) -> Vocabulary | None:
+    """The vocabulary for a form, or None after an error was shown."""
+    dataset, given = form.ctx.dataset, secrets(form.ctx)
+    try:
+        return cached(("vocabulary", dataset.name, field), lambda: vocabulary(dataset, field, given), seconds=10)
+    except SuiteError as error:
+        form.error(str(error))
+        return None
+
+
+def make_plan(job: Job, field: LabelField, store: Store) -> tuple[list[Line], Tags]:
+    """Reads the corrections of the target and what the store holds for them; writes nothing."""
+    words = names(job)
+    tags = field.tags(words, job.params.marker_tag, job.params.tag_prefix)
+    job.run.progress(0, 0, "Reading corrections")
+    corrections = field.corrections(job.view, words, tags)
+    ids = list({c.source_id for c in corrections if c.source_id is not None and c.problem is None})
+    job.run.progress(0, 0, f"Asking the store about {len(ids):,} labels")
+    found = store.read(ids)
+    return plans.plan(corrections, found, field.twice(ids), store.refuses), tags
+
+
+def misspelt(tags: Tags) -> list[dict[str, str]]:
+    """The tags that are nearly names, as rows of a table."""
+    return [{"tag": tag, "nearest_names": ", ".join(near) or "none"} for tag, near in sorted(tags.unknown.items())]
+
+
+def listed(lines: list[Line]) -> list[dict[str, Any]]:
+    """The first lines that a person has to look at, as rows of a table."""
+    wrong = [line for line in lines if line.status not in (Status.UPDATE, Status.ALREADY, Status.DONE)]
+    return [
+        {
+            "source_id": line.correction.source_id,
+            "label": line.correction.label,
+            "wanted": line.correction.wanted,
+            "in_store": line.found,
+            "status": str(line.status),
+            "reason": line.reason,
+        }
+        for line in wrong[:LISTED]
+    ]
+
+
+def status_text(line: Line) -> str:
+    """What the status field of a sample says about its correction."""
+    return f"{line.status}: {line.reason}" if line.reason else str(line.status)
+
+
+def csv_file(job: Job, name: str, text: str) -> dict[str, Any]:
+    """Hands out a CSV file: to the App, and below the artifact root where there is one."""
+    handed: dict[str, Any] = {"download": {"name": name, "text": text}}
+    if uri := job.secrets.get("MBARI_ARTIFACTS"):
+        root, key = open_root(uri, job.secrets), f"sync/{name}"
+        with scratch("csv-") as folder:
+            path = Path(folder) / name
+            path.write_text(text, encoding="utf-8", newline="")
+            root.put(key, path)
+        handed["csv"] = root.uri(key)
+    return handed
+
+
+def sentence(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
+    """The counts that are not zero, in words: "12 updated, 1 in conflict"."""
+    return ", ".join(f"{counts[key]:,} {word}" for key, word in words.items() if counts.get(key)) or "nothing"
+
+
+OUTCOMES = {
+    "updated": "updated",
+    "already": "already so",
+    "conflict": "in conflict",
+    "missing": "not in the store",
+    "invalid": "invalid",
+    "failed": "failed",
+}

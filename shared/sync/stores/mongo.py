@@ -1,0 +1,364 @@
+"""MongoDB as a label store: one document a label, in one collection.
+
+The secret MBARI_LABEL_STORE says where and how:
+
+    mongodb://user:password@host/<database>?collection=<name>&<key>=<value>&...
+
+    collection   the collection; the only key that must be there
+    id           path of the id, `elemental_id` by default
+    label        path of the label, `label` by default
+    modified     path that gets the time of each write
+    modified_by  path that gets the name of who wrote
+    history      path of a list that gets {from, to, by, at, run} with each write
+    id_type      what ids are in the store: `string`, `int`, `objectid` or `uuid`; by default what they are in FiftyOne
+    chunk        changes in one write, 1,000 at most and by default
+
+A path may be dotted (`annotation.label`); nothing is written to `modified`, `modified_by` and `history` unless they
+are named. All other keys go to pymongo as they are: TLS, authentication, replica sets, timeouts. The secret
+MBARI_LABEL_STORE_TOKEN is the password of a user whom the URI names without one.
+
+Some things hold whatever the URI says, since exactly-once rests on them: pymongo repeats no write, a majority has
+a write on disk before it counts, and reads see what a majority has.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pymongo
+from bson import ObjectId
+from bson.codec_options import DatetimeConversion
+from bson.errors import BSONError
+from pymongo import MongoClient, ReadPreference, UpdateOne, WriteConcern
+from pymongo.collation import Collation
+from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from ...errors import StorageError
+from .base import Change, Found, SourceId, Stamp, Unreachable, Written, readable
+from .mongo_uri import Settings, connect
+
+# A chunk of the longest labels and ids still is one message (48 MB), so that the server takes it as one command.
+MOST_BYTES = 10_000
+IDS_A_READ = 5_000
+BYTES_A_READ = 4_000_000
+
+# Labels and ids are compared byte by byte, also in a collection that was made to ignore case.
+_EXACT = Collation(locale="simple")
+
+# Answers that end the whole command before any of its writes; after any other, nobody knows.
+_LOGIN = {11, 18, 391}  # UserNotFound, AuthenticationFailed, ReauthenticationRequired
+_DENIED = {13, 8000}  # Unauthorized, AtlasError
+_MALFORMED = {2, 9, 14, 20, 26, 40, 59, 61, 72, 73, 115, 166}
+# Of single writes: the server was on its way out, so that another try may succeed.
+_PASSING = {6, 7, 24, 50, 63, 89, 91, 112, 150, 189, 262, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436}
+_RULE = 121  # DocumentValidationFailure
+
+
+def open_mongo(uri: str, token: str | None = None) -> MongoStore:
+    """The store behind a `mongodb://` or `mongodb+srv://` URI; see the module for its keys.
+
+    Raises:
+        InputError: the URI cannot be used; it says which key, never a value
+        StorageError: the name service knows no such server (`mongodb+srv`)
+    """
+    return MongoStore(*connect(uri, token))
+
+
+class MongoStore:
+    """A collection of labels; see `Store`."""
+
+    def __init__(self, client: MongoClient, settings: Settings) -> None:
+        self.name = settings.name
+        self.chunk = settings.chunk
+        self._settings = settings
+        self._client = client
+        # One operation as a whole: choosing the server, connecting, asking, waiting for a majority. The server is
+        # told as well, so that it does not carry out later what we have given up.
+        options = client.options
+        self._seconds = options.timeout or options.pool_options.socket_timeout
+        codec = client.codec_options.with_options(
+            # One damaged text or date in the store must not make the others unreadable.
+            unicode_decode_error_handler="surrogateescape",
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+        )
+        self._db = client[settings.database]
+        self._records = self._db[settings.collection].with_options(
+            codec_options=codec,
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern("majority", j=True),
+            read_concern=ReadConcern("majority"),
+        )
+
+    def __repr__(self) -> str:
+        return f"MongoStore({self.name!r})"
+
+    def close(self) -> None:
+        """Gives connections back."""
+        self._client.close()
+
+    def refuses(self, label: str) -> str | None:
+        """Why no MongoDB document can hold this label, or None."""
+        try:
+            size = len(label.encode())
+        except UnicodeEncodeError:
+            return "it holds half a character (a lone surrogate), which is no text"
+        return f"it is longer than {MOST_BYTES:,} bytes" if size > MOST_BYTES else None
+
+    def read(self, ids: Sequence[SourceId], run: str | None = None) -> dict[SourceId, Found]:
+        """What the store holds now under each of these ids; see `Store.read`."""
+        asked: dict[Any, list[SourceId]] = {}
+        for source in dict.fromkeys(ids):
+            stored = _stored_id(source, self._settings.id_type)
+            if stored is not None:
+                asked.setdefault(stored, []).append(source)
+        there: dict[Any, Found] = {}
+        for part in _parts(list(asked)):
+            with self._explaining("read"):
+                self._read_part(part, run, there)
+        found: dict[SourceId, Found] = {}
+        for stored, sources in asked.items():
+            if stored in there:
+                one = there[stored]
+                # Two spellings of one id (a UUID in capitals and in small letters) mean the same record.
+                found |= dict.fromkeys(sources, one._replace(copies=max(one.copies, len(sources))))
+        return found
+
+    def _read_part(self, ids: list[Any], run: str | None, there: dict[Any, Found]) -> None:
+        path = self._settings.id
+        wanted = {path: 1, self._settings.label: 1, "_id": int(path == "_id")}
+        if run is not None and self._settings.history:
+            wanted[f"{self._settings.history}.run"] = 1
+        for record in self._records.find({path: {"$in": ids}}, wanted, collation=_EXACT):
+            stored = _at(record, path)
+            if isinstance(stored, (list, dict)):  # a list that holds the id among others is no record of it
+                continue
+            earlier = there.get(stored)
+            if earlier is None:
+                there[stored] = self._found(record, run)
+            else:
+                there[stored] = earlier._replace(copies=earlier.copies + 1)
+
+    def _found(self, record: Mapping[str, Any], run: str | None) -> Found:
+        label, ours = _at(record, self._settings.label), None
+        if run is not None and self._settings.history:
+            entries = _at(record, self._settings.history)
+            if entries is None or isinstance(entries, list):
+                ours = any(isinstance(entry, dict) and entry.get("run") == run for entry in entries or ())
+        if label is None:
+            return Found("", ours=ours)
+        if isinstance(label, str) and _is_text(label):
+            return Found(label, ours=ours)
+        return Found(None, ours=ours, other=readable(label))
+
+    def write(self, changes: Sequence[Change], stamp: Stamp) -> Written:
+        """Makes at most `chunk` conditional writes in one command, each exactly once or not at all; see `Store.write`.
+
+        Raises:
+            ValueError: more changes than a chunk
+        """
+        if len(changes) > self.chunk:
+            raise ValueError(f"{len(changes)} changes in one write: at most {self.chunk}")
+        ids, updates, refused = [], [], {}
+        for change in changes:
+            stored = _stored_id(change.id, self._settings.id_type)
+            reason = self.refuses(change.wanted) or self.refuses(change.expected)
+            if reason:
+                refused[change.id] = reason
+            elif stored is not None:  # what cannot be an id there matches nothing there
+                ids.append(change.id)
+                updates.append(self._update(stored, change, stamp))
+        if not updates:
+            return Written(0, refused)
+        with self._explaining("write to"):
+            try:
+                return Written(self._records.bulk_write(updates, ordered=False).matched_count, refused)
+            except BulkWriteError as error:
+                return self._partly(error, ids, refused)
+
+    def _update(self, stored: Any, change: Change, stamp: Stamp) -> UpdateOne:
+        settings = self._settings
+        values: dict[str, Any] = {settings.label: change.wanted} if change.wanted else {}
+        if settings.modified:
+            values[settings.modified] = stamp.at
+        if settings.modified_by:
+            # Never left at the name of whoever wrote before; a rule may ask for a text.
+            values[settings.modified_by] = stamp.by or "fiftyone"
+        update: dict[str, Any] = {"$set": values} if values else {}
+        if not change.wanted:
+            update["$unset"] = {settings.label: ""}
+        if settings.history:
+            entry = {"from": change.expected, "to": change.wanted, "by": stamp.by, "at": stamp.at, "run": stamp.run}
+            update["$push"] = {settings.history: entry}
+        condition = {**_only(settings.id, stored), **_only(settings.label, change.expected)}
+        return UpdateOne(condition, update, collation=_EXACT)
+
+    def _partly(self, error: BulkWriteError, ids: list[SourceId], refused: dict[SourceId, str]) -> Written:
+        """What a command did of which the server made some writes and not others."""
+        details = error.details
+        if details.get("writeConcernErrors"):
+            raise self._unknown("no majority of its servers confirmed the write in time") from error
+        for failure in details.get("writeErrors", []):
+            if failure["code"] in _PASSING:
+                raise self._unknown(_short(failure.get("errmsg", ""))) from error
+            said = _short(failure.get("errmsg", "")) or f"code {failure['code']}"
+            reason = "a rule of the collection (its validator) forbids it" if failure["code"] == _RULE else said
+            refused[ids[failure["index"]]] = reason
+        return Written(details.get("nMatched", 0), refused)
+
+    def check(self) -> str:
+        """Reads a few records, the indexes and the user's rights; see `Store.check`."""
+        settings = self._settings
+        with self._explaining("read"):
+            names = self._db.list_collection_names(authorizedCollections=True)
+            if settings.collection not in names:
+                raise settings.no_collection(names)
+            few = list(self._records.find({}, {settings.id: 1, settings.label: 1}).limit(20))
+            about = self._records.estimated_document_count()
+            indexed = settings.id == "_id" or any(
+                index["key"][0][0] == settings.id for index in self._records.index_information().values()
+            )
+            self._check_rights()
+        with_id = sum(_at(record, settings.id) is not None for record in few)
+        if few and not with_id:
+            raise StorageError(
+                f"None of the first {len(few)} records of {self.name} has an id at {settings.id!r}: "
+                "correct the key `id` of MBARI_LABEL_STORE."
+            )
+        with_label = sum(isinstance(_at(record, settings.label), str) for record in few)
+        line = f"{self.name}: about {about:,} records"
+        if few:
+            line += f"; of the first {len(few)}, {with_id} have an id and {with_label} a label"
+        if not indexed:
+            line += f"; no index on {settings.id!r}: without one, every write searches the whole collection"
+        return line
+
+    def _check_rights(self) -> None:
+        """StorageError if the server says that this user may not write; it asks, and writes nothing."""
+        rights = self._db.command("connectionStatus", showPrivileges=True).get("authInfo", {})
+        if not rights.get("authenticatedUsers"):
+            return  # a server without access control
+        for privilege in rights.get("authenticatedUserPrivileges", []):
+            resource = privilege["resource"]
+            here = resource.get("anyResource") or (
+                resource.get("db") in ("", self._settings.database)
+                and resource.get("collection") in ("", self._settings.collection)
+            )
+            if here and "update" in privilege["actions"]:
+                return
+        raise self._denied("write to")
+
+    @contextmanager
+    def _explaining(self, doing: str) -> Iterator[None]:
+        """Bounds what is done inside in time, and turns pymongo's errors into ours."""
+        try:
+            with pymongo.timeout(self._seconds):
+                yield
+        except ConnectionFailure as error:
+            raise self._unknown(_short(str(error))) from error
+        except OperationFailure as error:
+            if error.code in _LOGIN:
+                raise StorageError(
+                    f"The label store {self.name} does not let the user of MBARI_LABEL_STORE in: the name, the "
+                    "password or `authSource` is wrong, or the account has expired; ask its admin."
+                ) from error
+            if error.code in _DENIED:
+                raise self._denied(doing) from error
+            if error.code in _MALFORMED:
+                said = _short(str(error))
+                raise StorageError(f"The label store {self.name} cannot do what it was asked: {said}") from error
+            raise self._unknown(_short(str(error))) from error
+        except (PyMongoError, BSONError) as error:
+            raise StorageError(f"It was not possible to {doing} the label store {self.name}: {error}") from error
+
+    def _unknown(self, why: str) -> Unreachable:
+        return Unreachable(f"The label store {self.name} gave no answer ({why}); try again when it can be reached.")
+
+    def _denied(self, doing: str) -> StorageError:
+        return StorageError(
+            f"The user of MBARI_LABEL_STORE may not {doing} {self.name}: its admin can give the role readWrite "
+            f"on the database {self._settings.database!r}."
+        )
+
+
+def _only(path: str, value: Any) -> dict[str, Any]:
+    """The condition that this value ("" for none), and no list that holds it, stands at the path."""
+    no_list = {"$not": {"$type": "array"}}
+    same = {"$in": ["", None]} if value == "" else {"$eq": value}
+    parts = path.split(".")
+    above = {".".join(parts[:count]): no_list for count in range(1, len(parts))}
+    return {**above, path: {**same, **no_list}}
+
+
+def _at(record: Any, path: str) -> Any:
+    """The value at a dotted path, None where there is none; the list, if the path leads through one."""
+    for part in path.split("."):
+        if isinstance(record, list):
+            return record
+        if not isinstance(record, dict):
+            return None
+        record = record.get(part)
+    return record
+
+
+def _parts(ids: list[Any]) -> Iterator[list[Any]]:
+    """Ids in portions that fit into one request."""
+    part: list[Any] = []
+    size = 0
+    for stored in ids:
+        part.append(stored)
+        size += len(stored.encode()) if isinstance(stored, str) else 16
+        if len(part) >= IDS_A_READ or size >= BYTES_A_READ:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text) else None
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+_TYPES: Mapping[str, Callable[[str], Any]] = {
+    "string": lambda text: text,
+    "int": _number,
+    "objectid": lambda text: ObjectId(text) if ObjectId.is_valid(text) else None,
+    "uuid": _uuid,
+}
+
+
+def _stored_id(source: SourceId, id_type: str | None) -> Any:
+    """An id as the store has it, or None where no id of the store's can be meant."""
+    stored = source if id_type is None else _TYPES[id_type](str(source))
+    if isinstance(stored, bool):
+        return None
+    if isinstance(stored, int):
+        return stored if -(2**63) <= stored < 2**63 else None
+    if isinstance(stored, str):
+        return stored if _is_text(stored) and len(stored.encode()) <= MOST_BYTES else None
+    return stored
+
+
+def _short(message: str) -> str:
+    """What a person needs of an error of pymongo's: not the topology, not the whole answer."""
+    message = re.split(r" \(configured timeouts|, Timeout: |, full error: |, Topology Description: ", message)[0]
+    return message if len(message) <= 200 else f"{message[:197]}..."
