@@ -46,6 +46,7 @@ class Form:
         self._wrong = {str(error["loc"][0]) for error in _errors(params, ctx.params) if error["loc"]}
         self._notices = 0
         self._questions = 0
+        self._all = False
 
     @property
     def db(self) -> Any:
@@ -71,10 +72,16 @@ class Form:
         self.inputs.view_target(self.ctx)
         of = view._root_dataset.count()
         count = cached(("count", *state(view)), view.count)
+        self._all = count == of and not self.ctx.selected
         if count == 0:
             self.error("There is no sample in the chosen view; choose another target.")
         else:
             self.notice(f"Works on all {of:,} ROIs." if count == of else f"Works on {count:,} of {of:,} ROIs.")
+
+    def warn_of_all(self) -> None:
+        """Says so where nothing was chosen, and the whole dataset is the target of something that changes much."""
+        if self._all:
+            self.warning("No ROI is selected, and no view is open: this is for every ROI of the dataset.")
 
     def fields(self, *names: str) -> None:
         """Adds the inputs of several parameters, each drawn from its declaration."""

@@ -7,14 +7,13 @@ and only one batch is in memory, so a million samples need no more of it than te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
 from bson import ObjectId
-from fiftyone import ViewField
 from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany, UpdateOne
 
@@ -322,16 +321,6 @@ def count_by_split(view: SampleCollection, label_field: str) -> dict[str, dict[s
             if label is not None:
                 table.setdefault(label, dict.fromkeys(parts, 0))[split] = count
     return dict(sorted(table.items()))
-
-
-def count_corrections(view: SampleCollection, label_field: str, vocabulary: Iterable[str]) -> int:
-    """Samples with a sample tag or label tag that is a name of the vocabulary and not what they are labelled."""
-    names, label = set(vocabulary), ViewField(f"{label_field}.label")
-    corrected: set[str] = set()
-    for path, tags in (("tags", view.count_sample_tags()), (f"{label_field}.tags", view.count_label_tags(label_field))):
-        for tag in names & tags.keys():
-            corrected.update(view.match(ViewField(path).contains(tag) & (label != tag)).values("id"))
-    return len(corrected)
 
 
 def write_values(dataset: fo.Dataset, field: str, sample_ids: Sequence[str], values: Sequence[Any]) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .shared import samples
 from .shared.errors import InputError
 from .shared.forms import Form
-from .shared.operators import Job, Spec, SuiteOperator, target_view
+from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, OWN_TAGS
 from .shared.sync.labels import Event
@@ -60,8 +60,7 @@ class AcceptPredictions(SuiteOperator):
         form.fields("min_confidence", "only_unlabelled")
         if not predicted:
             form.notice("No field has predictions of this suite yet: run 'Apply a classifier' first.")
-        if not form.ctx.selected and target_view(form.ctx) == dataset.view():
-            form.warning("No ROI is selected, and no view is open: this is for every ROI of the dataset.")
+        form.warn_of_all()
         if form.on_request("More options: id field, marker tag, tag prefix"):
             form.fields("id_field", "marker_tag", "tag_prefix")
 

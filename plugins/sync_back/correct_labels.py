@@ -9,7 +9,7 @@ from .common import LabelParams, label_field, more_options, names, names_of_form
 from .shared import samples
 from .shared.errors import InputError
 from .shared.forms import Form
-from .shared.operators import Job, Spec, SuiteOperator, target_view
+from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync.corrections import OWN_TAGS
 
 BATCH = 20_000  # samples tagged between two looks at whether to stop
@@ -43,9 +43,7 @@ class CorrectLabels(SuiteOperator):
     def form(self, form: Form) -> None:
         """Draws the inputs: a list to choose from, so that nothing has to be typed."""
         field = form.label_field()
-        view = target_view(form.ctx)
-        if not form.ctx.selected and view == form.ctx.dataset.view():
-            form.warning("No ROI is selected, and no view is open: this is for every ROI of the dataset.")
+        form.warn_of_all()
         form.field("clear")
         words = names_of_form(form, field) if field else None
         if words is not None and not form.value("clear"):

@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .assign_splits import HASH_FIELD
 from .shared import runs, samples
-from .shared.errors import InputError
+from .shared.errors import InputError, SuiteError
 from .shared.forms import Form, cached
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
+from .shared.sync.corrections import applicable
+from .shared.sync.store import LabelField, vocabulary
 
 HUB = tuple(f"yolo{family}{size}-cls.pt" for family in ("v8", "11", "26") for size in "nsmlx")
 SLOW = 200_000  # samples above which the form counts classes only when asked
@@ -123,8 +125,8 @@ class TrainClassifier(SuiteOperator):
         unsplit = sum(row["none"] for row in counts.values())
         if unsplit:
             form.warning(f"{unsplit:,} labelled ROIs have no split, or several, and are left out.")
-        view = target_view(form.ctx)
-        for warning in cached(_key(form, "warnings", label_field), lambda: _warnings(view, label_field, counts)):
+        view, given = target_view(form.ctx), secrets(form.ctx)
+        for warning in cached(_key(form, "warnings", label_field), lambda: _warnings(view, label_field, given)):
             form.warning(warning)
         form.notice(_estimate(form, total["train"], secrets(form.ctx).get("MBARI_PRICE_PER_HOUR")))
 
@@ -212,7 +214,7 @@ def _why_not(counts: Mapping, total: Mapping[str, int], used: Mapping, least: in
     return None
 
 
-def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[str]:
+def _warnings(view: Any, label_field: str, given: Mapping[str, str]) -> list[str]:
     """What a careful person would look at first: cut groups, open corrections, open predictions."""
     said = []
     dataset = view._root_dataset
@@ -223,9 +225,7 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
         if cut:
             some = ", ".join(sorted(str(g) for g in cut)[:3])
             said.append(f"{len(cut)} groups of {group_field!r} are on both sides of a split, such as {some}.")
-    open_corrections = samples.count_corrections(view, label_field, counts)
-    if open_corrections:
-        said.append(f"{open_corrections:,} ROIs have a correction that is not applied: the old label is trained on.")
+    said += _corrections(view, label_field, given)
     for field in samples.label_fields(dataset):
         if samples.writer(dataset, field):
             open_predictions = view.exists(label_field, False).exists(field).count()
@@ -234,6 +234,19 @@ def _warnings(view: Any, label_field: str, counts: Mapping[str, Any]) -> list[st
                     f"{open_predictions:,} unlabelled ROIs have a prediction in {field!r} that nobody accepted."
                 )
     return said
+
+
+def _corrections(view: Any, label_field: str, given: Mapping[str, str]) -> list[str]:
+    """Says how many corrections are not applied yet."""
+    dataset = view._root_dataset
+    field = LabelField(dataset, label_field, samples.source_path(dataset, label_field))
+    try:
+        words = vocabulary(dataset, label_field, given)
+        corrections = field.corrections(view, words, field.tags(words))
+    except SuiteError as error:
+        return [f"Whether corrections are open is not known: {error}"]
+    count = sum(c.label != c.wanted for c in corrections if applicable(c))
+    return [f"{count:,} ROIs have a correction that is not applied: the old label is trained on."] if count else []
 
 
 def _estimate(form: Form, images: int, price: str | None) -> str:
