@@ -20,7 +20,7 @@ from pymongo.uri_parser import parse_uri
 from ...errors import InputError, StorageError
 
 PATHS = ("id", "label", "modified", "modified_by", "history")
-KEYS = ("collection", *PATHS, "id_type", "chunk")
+KEYS = ("collection", "name", *PATHS, "id_type", "chunk")
 ID_TYPES = ("string", "int", "objectid", "uuid")
 MOST_CHANGES = 1_000
 
@@ -44,7 +44,8 @@ class Settings:
     Attributes:
         name: the store in words, the same for URIs that differ only in credentials, in the order of the servers
             or in pymongo's options; paths of id and label are in it where they are not the usual ones, since
-            another path is another label
+            another path is another label. The key `name` stands for servers, database and collection: for a server
+            whose address changes
     """
 
     name: str
@@ -151,8 +152,11 @@ def _settings(ours: dict[str, str], server: str, database: str) -> Settings:
     chunk = ours.get("chunk", str(MOST_CHANGES))
     if not re.fullmatch("[0-9]{1,4}", chunk) or not 1 <= int(chunk) <= MOST_CHANGES:
         raise InputError(f"The key `chunk` of MBARI_LABEL_STORE is a whole number from 1 to {MOST_CHANGES:,}.")
+    named = ours.get("name")
+    if named is not None and not re.fullmatch(r"\w[\w .:/-]{0,99}", named):
+        raise InputError("The key `name` of MBARI_LABEL_STORE is at most 100 letters, digits, spaces, or _ . : / -.")
     unusual = [f"{key}={ours[key]}" for key in ("id", "label") if ours.get(key, "") not in ("", _USUAL[key])]
-    name = f"{server}/{database}.{collection}" + ("?" + "&".join(unusual) if unusual else "")
+    name = (named or f"{server}/{database}.{collection}") + ("?" + "&".join(unusual) if unusual else "")
     paths = {key: ours[key] for key in PATHS if key in ours}
     made = Settings(name, database, collection, **paths, id_type=id_type, chunk=int(chunk))
     _check_apart(made)
