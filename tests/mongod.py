@@ -50,7 +50,9 @@ class Mongod:
         command = ["sh", "-c", _KEEPER, "sh", DatabaseService.find_mongod(), "--dbpath", str(self.folder)]
         command += ["--port", str(self.port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
         command += ["--wiredTigerCacheSizeGB", "0.25", *self.options]
-        self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._keeper = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         assert self._keeper.stdout is not None
         self._pid = int(self._keeper.stdout.readline())
         with self.client(serverSelectionTimeoutMS=60_000) as client:

@@ -61,6 +61,13 @@ def test_an_intent_is_there_before_it_returns_and_reads_back_the_same(db: Any) -
     assert abs(found.at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+def test_a_chunk_says_what_it_was_for(db: Any) -> None:
+    journal = Journal(db)
+    journal.intend(rows(1), **ABOUT)
+    journal.intend(rows(1), **ABOUT, how="revert")
+    assert [chunk.how for chunk in journal.of_run("run 1")] == ["sync", "revert"]
+
+
 def test_a_chunk_is_unfinished_until_it_is_closed(db: Any) -> None:
     journal = Journal(db)
     first, second = journal.intend(rows(2), **ABOUT), journal.intend(rows(1), **ABOUT)

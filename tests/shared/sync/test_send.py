@@ -223,6 +223,23 @@ def test_changes_arrive_and_everything_says_so(world: World) -> None:
     assert {chunk.by for chunk in world.journal.of_run("run 1")} == {"ana"}
 
 
+def test_the_journal_says_what_was_sent_for_whom_and_what_for(world: World) -> None:
+    world.fill([("a", "b")])
+    world.send(how="revert")
+    [chunk] = world.journal.of_run("run 1")
+    assert (chunk.how, chunk.by, chunk.dataset, chunk.label_field) == ("revert", "ana", "d", "gt")
+    assert (chunk.store, chunk.state) == (world.store.name, "closed")
+    [row] = chunk.rows
+    assert (row.sample, row.source, row.before, row.expected, row.wanted, row.tags) == (
+        "s0",
+        "e0",
+        "a",
+        "a",
+        "b",
+        ("b",),
+    )
+
+
 def test_only_lines_that_would_change_are_sent_and_all_come_back_in_order(world: World) -> None:
     world.fill([("a", "b"), ("a", "b"), ("a", "b"), ("a", "b"), ("a", "b")])
     world.records.update_one({"elemental_id": "e1"}, {"$set": {"label": "b"}})
