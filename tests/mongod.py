@@ -55,7 +55,8 @@ class Mongod:
         )
         assert self._keeper.stdout is not None
         self._pid = int(self._keeper.stdout.readline())
-        with self.client(serverSelectionTimeoutMS=60_000) as client:
+        # Directly: a member of a replica set that is still to be made does not count as a server otherwise.
+        with self.client(serverSelectionTimeoutMS=60_000, directConnection=True) as client:
             client.admin.command("ping")
 
     def end(self, how: int = signal.SIGTERM) -> None:
