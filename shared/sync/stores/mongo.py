@@ -12,6 +12,8 @@ The secret MBARI_LABEL_STORE says where and how:
     history      path of a list that gets {from, to, by, at, run} with each write
     id_type      what ids are in the store: `string`, `int`, `objectid` or `uuid`; by default what they are in FiftyOne
     chunk        changes in one write, 1,000 at most and by default
+    name         what runs, journal and people call the store, instead of its address: for a server whose address
+                 changes, since what an earlier run has sent is found again by this name
 
 A path may be dotted (`annotation.label`); nothing is written to `modified`, `modified_by` and `history` unless they
 are named. All other keys go to pymongo as they are: TLS, authentication, replica sets, timeouts. The secret
@@ -42,8 +44,9 @@ from ...errors import StorageError
 from .base import Change, Found, SourceId, Stamp, Unreachable, Written, readable
 from .mongo_uri import Settings, connect
 
-# A chunk of the longest labels and ids still is one message (48 MB), so that the server takes it as one command.
-MOST_BYTES = 10_000
+# A chunk of the longest ids and labels (each change names two, twice with a history) still is one message of at most
+# 48 MB, which the server takes or refuses as one command.
+MOST_BYTES = 8_000
 IDS_A_READ = 5_000
 BYTES_A_READ = 4_000_000
 
@@ -146,9 +149,11 @@ class MongoStore:
     def _found(self, record: Mapping[str, Any], run: str | None) -> Found:
         label, ours = _at(record, self._settings.label), None
         if run is not None and self._settings.history:
+            # What is no list (and a write would refuse) holds no entry of ours.
             entries = _at(record, self._settings.history)
-            if entries is None or isinstance(entries, list):
-                ours = any(isinstance(entry, dict) and entry.get("run") == run for entry in entries or ())
+            ours = isinstance(entries, list) and any(
+                isinstance(entry, dict) and entry.get("run") == run for entry in entries
+            )
         if label is None:
             return Found("", ours=ours)
         if isinstance(label, str) and _is_text(label):
@@ -194,7 +199,8 @@ class MongoStore:
         if settings.history:
             entry = {"from": change.expected, "to": change.wanted, "by": stamp.by, "at": stamp.at, "run": stamp.run}
             update["$push"] = {settings.history: entry}
-        condition = {**_only(settings.id, stored), **_only(settings.label, change.expected)}
+        label = {"$eq": change.expected} if change.expected else {"$in": ["", None]}
+        condition = {**_only(settings.id, {"$eq": stored}), **_only(settings.label, label)}
         return UpdateOne(condition, update, collation=_EXACT)
 
     def _partly(self, error: BulkWriteError, ids: list[SourceId], refused: dict[SourceId, str]) -> Written:
@@ -214,9 +220,12 @@ class MongoStore:
         """Reads a few records, the indexes and the user's rights; see `Store.check`."""
         settings = self._settings
         with self._explaining("read"):
-            names = self._db.list_collection_names(authorizedCollections=True)
-            if settings.collection not in names:
-                raise settings.no_collection(names)
+            listed = self._db.list_collections(nameOnly=True, authorizedCollections=True)
+            kinds = {each["name"]: each.get("type") for each in listed}
+            if settings.collection not in kinds:
+                raise settings.no_collection(kinds)
+            if kinds[settings.collection] == "view":
+                raise StorageError(f"{self.name} is a view, which cannot be written: name the collection behind it.")
             few = list(self._records.find({}, {settings.id: 1, settings.label: 1}).limit(20))
             about = self._records.estimated_document_count()
             indexed = settings.id == "_id" or any(
@@ -285,10 +294,9 @@ class MongoStore:
         )
 
 
-def _only(path: str, value: Any) -> dict[str, Any]:
-    """The condition that this value ("" for none), and no list that holds it, stands at the path."""
+def _only(path: str, same: dict[str, Any]) -> dict[str, Any]:
+    """The condition that such a value, and no list that holds one, stands at the path."""
     no_list = {"$not": {"$type": "array"}}
-    same = {"$in": ["", None]} if value == "" else {"$eq": value}
     parts = path.split(".")
     above = {".".join(parts[:count]): no_list for count in range(1, len(parts))}
     return {**above, path: {**same, **no_list}}
@@ -349,6 +357,8 @@ _TYPES: Mapping[str, Callable[[str], Any]] = {
 def _stored_id(source: SourceId, id_type: str | None) -> Any:
     """An id as the store has it, or None where no id of the store's can be meant."""
     stored = source if id_type is None else _TYPES[id_type](str(source))
+    if stored == "":
+        return None
     if isinstance(stored, bool):
         return None
     if isinstance(stored, int):
