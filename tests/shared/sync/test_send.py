@@ -755,6 +755,31 @@ def test_what_an_editor_does_after_a_death_stands(world: World) -> None:
     assert {world.samples.find_one({"_id": f"s{n}"})["label"] for n in range(3)} == {"Copepod"}
 
 
+def test_what_is_settled_is_not_looked_at_again(world: World) -> None:
+    world.fill()
+    place(world, "apply", die, after=False, number=1)
+    with pytest.raises(Killed):
+        world.send()
+    world.records.update_one({"elemental_id": "e0"}, {"$set": {"label": "Oithona"}})
+    [chunk] = world.recover()
+    assert [outcome.status for outcome in chunk.outcomes or ()] == [Status.DONE] * CHUNK
+    assert world.store.reads == 0
+    assert world.held()["e0"] == "Oithona"
+
+
+def test_two_that_finish_the_same_agree_with_who_was_first(world: World) -> None:
+    world.fill()
+    place(world, "write", die, after=True, number=1)
+    with pytest.raises(Killed):
+        world.send()
+    [left] = world.journal.unfinished(world.store.name)
+    theirs = [Outcome(Status.CONFLICT, "x", "theirs")] * CHUNK
+    world.store.before_read = at(1, lambda: world.journal.settle(left, theirs))
+    [chunk] = world.recover()
+    assert chunk.outcomes == theirs
+    assert [outcome for _, outcome in world.history()] == theirs
+
+
 def test_a_stop_while_finishing_leaves_the_rest_for_the_next(world: World) -> None:
     world.fill()
     place(world, "write", die, after=True, number=1)
