@@ -20,7 +20,7 @@ from scripts import build_zips
 from scripts.build_zips import build, plugin_names, unpack
 from scripts.surroundings import own_database
 from shared import __version__
-from tests import rois
+from tests import labels, rois
 
 ROOT = Path(__file__).resolve().parent.parent
 LATER = re.sub(r"\d", "9", __version__)
@@ -243,7 +243,8 @@ def test_two_plugins_of_different_versions_live_together(
     assert seen["labels"]["@mbari/train_classifier/assign_splits"].startswith("Later: ")
 
 
-# The whole loop by the zips' code alone: split, train and apply, each as the delegated worker executes it.
+# The whole loop by the zips' code alone, from corrected labels to predictions and back to the label store: each
+# operator as the delegated worker executes it.
 LOOP = """
 import json, os, sys
 assert not any(os.path.exists(os.path.join(p, "shared", "operators.py")) for p in sys.path), sys.path
@@ -260,34 +261,56 @@ def run(uri, **params):
     return outcome.result
 
 dataset = fo.load_dataset(sys.argv[1])
+pulled = run("@mbari/sync_back/pull_labels", apply=True)
+dataset.limit(3).tag_samples(sys.argv[2])
+listed = dataset.skip(3).limit(2)
+corrected = foo.execute_operator("@mbari/sync_back/correct_labels", {"view": listed, "params": {"label": sys.argv[2]}})
+dataset.reload()
+labels = [
+    pulled["counts"]["compared"],
+    corrected.result["counts"]["corrected"],
+    run("@mbari/sync_back/apply_corrections")["counts"]["applied"],
+    run("@mbari/sync_back/preview_sync")["counts"]["updated"],
+    run("@mbari/sync_back/sync_back")["updated"],
+]
 splits = run("@mbari/train_classifier/assign_splits")
 quick = {"base_weights": "yolov8n-cls.yaml", "imgsz": 32, "epochs": 1, "batch": 8}
 trained = run("@mbari/train_classifier/train_classifier", model_name="zipped", **quick)
 applied = run("@mbari/apply_model/apply_model", model="zipped@candidate")
 checked = run("@mbari/train_classifier/check_setup")
-print("ANSWER", json.dumps([splits["counts"], trained["version"], applied, checked["checks"]]))
+print("ANSWER", json.dumps([labels, splits["counts"], trained["version"], applied, checked["checks"]]))
 """
 
 
 def test_the_operators_of_unpacked_zips_run_without_the_checkout(
-    zips: dict[str, Path], tmp_path: Path, dataset: Any, registry: Any
+    zips: dict[str, Path], tmp_path: Path, dataset: Any, registry: Any, db: Any
 ) -> None:
-    for name in ("train_classifier", "apply_model"):
+    for name in ("train_classifier", "apply_model", "sync_back"):
         unpack(zips[name], tmp_path / "plugins")
     rois.fill(dataset, tmp_path / "rois", dict.fromkeys(rois.CLASSES, 10))
+    dataset.set_values("elemental_id", [f"e{n}" for n in range(30)])
+    was = dict(zip(*dataset.values(["elemental_id", "ground_truth.label"]), strict=True))
+    db["rois"].insert_many([{"elemental_id": source, "label": label} for source, label in was.items()])
+    right = rois.CLASSES[-1]
+    assert all(was[f"e{n}"] != right for n in range(5))
     dataset.persistent = True  # another process looks at it
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
         "FIFTYONE_PLUGINS_DIR": str(tmp_path / "plugins"),
         "MBARI_ARTIFACTS": str(tmp_path / "artifacts"),
+        "MBARI_LABEL_STORE": labels.store_uri(db.name),
     }
-    command = [sys.executable, "-c", LOOP, dataset.name]
+    command = [sys.executable, "-c", LOOP, dataset.name, right]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     answers = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
     assert answers, done.stderr
-    counts, version, applied, checks = json.loads(answers[0].removeprefix("ANSWER "))
+    sync, counts, version, applied, checks = json.loads(answers[0].removeprefix("ANSWER "))
+    assert sync == [30, 2, 5, 5, 5]
+    assert labels.held(db["rois"]) == was | {f"e{n}": right for n in range(5)}
     assert counts["train"] + counts["val"] + counts["test"] == 30
     assert applied["model"] == version == registry.resolve("zipped").name
     assert applied["counts"]["written"] == 30
-    assert {row["item"]: row["state"] for row in checks}["versions"] == "ok"
+    states = {row["item"]: row["state"] for row in checks}
+    assert states["versions"] == states["label store"] == "ok"
     dataset.reload()
+    assert dataset.values("ground_truth.label")[:5] == [right] * 5
     assert dataset.exists(applied["prediction_field"]).count() == 30
