@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 
 import surroundings
@@ -18,6 +19,7 @@ def main() -> int:
     surroundings.prepare()
     surroundings.install_plugins()
     surroundings.own_database()
+    os.environ.setdefault("MBARI_LABEL_STORE", surroundings.own_label_store())
 
     import fiftyone as fo
     import fiftyone.constants as constants

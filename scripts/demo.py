@@ -1,6 +1,7 @@
-"""The suite's main job, from images to predictions, as an institute would run it.
+"""The suite's main job, from labels to predictions and back to the label store, as an institute would run it.
 
-Draws (or takes) images, builds the zips, makes a dataset, and schedules splits, training and inference as delegated
+Draws (or takes) images, builds the zips, and makes a dataset whose labels come from a label store of the demo's own.
+Wrong labels are corrected and applied; splits, training, inference and the sync back to the store are delegated
 operations, which FiftyOne's own worker, a process of its own, executes from the zips' code.
 """
 
@@ -14,17 +15,16 @@ import uuid
 from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import demo_labels
 import surroundings
+from operate import DemoError, at_once, execute
 
 MODEL = "demo"
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-
-
-class DemoError(Exception):
-    """A step of the demo failed; the message is one sentence."""
 
 
 def main() -> int:
@@ -68,34 +68,68 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
         rows = collect(options.images, options.count)
     with step("Starting MongoDB", seconds, "database"):
         surroundings.own_database()
+        use_own_labels()
     with step(f"Building the dataset {surroundings.DATASET!r}", seconds, "dataset"):
         dataset = build_dataset(rows)
         print_classes(dataset)
 
     with surroundings.delegated_worker(surroundings.DEMO / "worker.log") as worker:
-        with step("Splits, no capture day in two of them", seconds, "assign_splits"):
-            group = {"group_field": "capture_day"} if dataset.count("capture_day") else {}
-            execute(worker, dataset, "train_classifier/assign_splits", {"overwrite": True, **group})
-        with step("Training", seconds, "train_classifier"):
-            trained = execute(
-                worker,
-                dataset,
-                "train_classifier/train_classifier",
-                {
-                    "model_name": MODEL,
-                    "base_weights": str(options.weights.resolve()) if options.weights else "yolov8n-cls.yaml",
-                    "epochs": options.epochs,
-                    "imgsz": options.imgsz,
-                    "batch": 32,
-                },
-            )
-        with step("Applying the new version to every image", seconds, "apply_model"):
-            model = {"model": trained["version"], "prediction_field": f"pred_{MODEL}"}
-            applied = execute(worker, dataset, "apply_model/apply_model", model)
+        scheduled = partial(execute, worker, dataset)
+        with step("Pulling labels from the label store", seconds, "pull_labels"):
+            print(f"   The store has {demo_labels.fill(dataset):,} labels by their own ids.")
+            pulled = scheduled("sync_back/pull_labels", {"apply": True})
+            print(f"   {pulled['message']}")
+        with step("Correcting wrong labels", seconds, "correct"):
+            labels = demo_labels.correct(dataset, at_once)
+            applied = at_once(dataset, "sync_back/apply_corrections", {})
+            print(f"   {applied['message']}")
+            labels |= {"pulled": pulled["counts"], "applied": applied["counts"]}
+        report = train_and_apply(options, dataset, scheduled, seconds)
+        with step("Sending the corrections to the label store", seconds, "sync_back"):
+            labels |= demo_labels.send(dataset, at_once, scheduled)
+    left = labels["sync"]["corrections"] - labels["sync"]["updated"] - labels["sync"]["already"]
+    if len(labels["compared"]["differ"]) != left:
+        raise DemoError(f"{left} corrections were not sent, but store and FiftyOne differ otherwise: {labels}")
     return {
         "dataset": dataset.name,
         "images": len(dataset),
         "source": str(options.images) if options.images else "drawn",
+        **report,
+        "labels": labels,
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def use_own_labels() -> None:
+    """Points the label store at the demo's own, and the vocabulary at its dataset, whatever is set: theirs are real."""
+    theirs = [
+        name for name in ("LABEL_STORE", "LABEL_STORE_TOKEN", "VOCABULARY") if os.environ.pop(f"MBARI_{name}", "")
+    ]
+    if theirs:
+        print(f"   The demo leaves {', '.join(f'MBARI_{name}' for name in theirs)} alone and uses its own.")
+    os.environ["MBARI_LABEL_STORE"] = surroundings.own_label_store()
+
+
+def train_and_apply(options: argparse.Namespace, dataset, scheduled: demo_labels.Scheduled, seconds) -> dict[str, Any]:
+    """Splits, training, inference; returns their part of the report."""
+    with step("Splits, no capture day in two of them", seconds, "assign_splits"):
+        group = {"group_field": "capture_day"} if dataset.count("capture_day") else {}
+        scheduled("train_classifier/assign_splits", {"overwrite": True, **group})
+    with step("Training", seconds, "train_classifier"):
+        trained = scheduled(
+            "train_classifier/train_classifier",
+            {
+                "model_name": MODEL,
+                "base_weights": str(options.weights.resolve()) if options.weights else "yolov8n-cls.yaml",
+                "epochs": options.epochs,
+                "imgsz": options.imgsz,
+                "batch": 32,
+            },
+        )
+    with step("Applying the new version to every image", seconds, "apply_model"):
+        model = {"model": trained["version"], "prediction_field": f"pred_{MODEL}"}
+        applied = scheduled("apply_model/apply_model", model)
+    return {
         "model": trained["version"],
         "metrics": {
             split: {name: value for name, value in score.items() if name != "confusion"}
@@ -106,7 +140,6 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
         "majority_share": round(max(dataset.count_values("ground_truth.label").values()) / len(dataset), 4),
         "applied": applied["counts"],
         "runtime": applied["runtime"],
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -123,7 +156,10 @@ def step(title: str, seconds: dict[str, float], name: str):
 def collect(folder: Path | None, count: int) -> list[dict[str, Any]]:
     """The images with what is known of them: `filepath`, `label` and further sample fields."""
     if folder is not None:
-        return read_class_folders(folder)
+        rows = read_class_folders(folder)
+        wrong = demo_labels.mislabel(rows)
+        print(f"   No label is known to be wrong, so {wrong} were made wrong on purpose.")
+        return rows
     from demo_images import generate
 
     drawn = surroundings.DEMO / "images"
@@ -159,12 +195,14 @@ def read_class_folders(folder: Path) -> list[dict[str, Any]]:
 
 
 def build_dataset(rows: list[dict[str, Any]]):
-    """The persistent dataset with all images, made anew."""
+    """The persistent dataset with all images, made anew; its vocabulary is the names of what they truly are."""
     import fiftyone as fo
 
     if fo.dataset_exists(surroundings.DATASET):
         fo.delete_dataset(surroundings.DATASET)
     dataset = fo.Dataset(surroundings.DATASET, persistent=True)
+    dataset.classes["ground_truth"] = sorted({row["true_label"] for row in rows})
+    dataset.save()
     samples = []
     for row in rows:
         known = {name: value for name, value in row.items() if name not in ("filepath", "label")}
@@ -172,64 +210,6 @@ def build_dataset(rows: list[dict[str, Any]]):
     dataset.add_samples(samples, progress=False)
     dataset.compute_metadata(progress=False, skip_failures=True)
     return dataset
-
-
-def execute(worker, dataset, operator: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Schedules an operator of the suite and waits for the worker to have executed it.
-
-    Returns:
-        the operator's result
-
-    Raises:
-        DemoError: when it failed, with its own sentence
-    """
-    import fiftyone.operators as foo
-    from bson import ObjectId
-    from fiftyone.operators.delegated import DelegatedOperationService
-    from fiftyone.operators.executor import ExecutionError
-    from fiftyone.operators.registry import OperatorRegistry
-
-    registry = OperatorRegistry()
-    if not registry.operator_exists(f"@mbari/{operator}"):
-        reasons = [sentence(error) for error in registry.list_errors()] or ["look at the output above"]
-        raise DemoError(f"{operator} did not register: {reasons[-1]}")
-    try:
-        scheduled = foo.execute_operator(
-            f"@mbari/{operator}", {"dataset": dataset, "params": params, "request_delegation": True}
-        )
-    except ExecutionError as error:
-        raise DemoError(f"{operator}: {sentence(str(error))}") from error
-    service, shown = DelegatedOperationService(), ""
-    while True:
-        operation = service.get(ObjectId(str(scheduled.result["id"])))
-        if operation.run_state == "completed":
-            show_progress("", shown)
-            return (operation.result.result if operation.result else None) or {}
-        if operation.run_state == "failed":
-            show_progress("", shown)
-            raise DemoError(f"{operator}: {sentence(operation.result.error if operation.result else None)}")
-        if worker.poll() is not None:
-            raise DemoError(f"the delegated worker ended by itself; see {surroundings.DEMO / 'worker.log'}")
-        label = operation.status.label if operation.status and operation.status.label else operation.run_state
-        shown = show_progress(label, shown)
-        time.sleep(0.5)
-
-
-def show_progress(label: str, before: str) -> str:
-    """One line that renews itself on a terminal, else a line per stage of the work; returns what it showed."""
-    if sys.stdout.isatty():
-        print(f"\r   {label:<{len(before)}}" if label else f"\r{'':<{len(before) + 3}}\r", end="", flush=True)
-    elif label and label.split(":")[0] != before.split(":")[0]:
-        print(f"   {label}", flush=True)
-    return label
-
-
-def sentence(error: str | None) -> str:
-    """The one sentence meant for a person, out of what FiftyOne keeps of an error."""
-    if not error:
-        return "it failed and left no message"
-    ours = re.search(r"^mbari\.\w+: (.+)$", error, re.MULTILINE)
-    return ours[1] if ours else error.strip().splitlines()[-1]
 
 
 def metrics_of(version: str) -> dict[str, Any]:
@@ -266,9 +246,11 @@ def print_outcome(report: dict[str, Any], path: Path) -> None:
     for row in splits[split]["per_class"]:
         precision, recall, f1 = (_figure(row[name]) for name in ("precision", "recall", "f1"))
         print(f"{row['label']:<34}{row['n']:>6}{precision:>12}{recall:>9}{f1:>8}")
+    print(f"\n{demo_labels.summary(report['labels'])}")
     spent = ", ".join(f"{name} {value:g}" for name, value in report["seconds"].items())
     print(f"\nSeconds: {spent}\nReport:  {os.path.relpath(path)}")
-    print('\nNext: `make app` opens FiftyOne on this dataset; press ` there and type "model" or "classifier".')
+    print("\nNext: `make app` opens FiftyOne on this dataset, where the conflict is the saved view 'sync: conflicts';")
+    print('press ` there and type "labels", "sync" or "classifier".')
 
 
 def _figure(value: Any) -> str:

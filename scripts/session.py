@@ -2,6 +2,7 @@
 
 import argparse
 import code
+import os
 import runpy
 import sys
 
@@ -15,6 +16,7 @@ def main() -> int:
     surroundings.prepare()
     surroundings.install_plugins()
     surroundings.own_database()
+    os.environ.setdefault("MBARI_LABEL_STORE", surroundings.own_label_store())
 
     import fiftyone as fo
     import fiftyone.operators as foo

@@ -5,6 +5,7 @@ Call `prepare()` before FiftyOne or Ultralytics is imported: both read their set
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 DEMO = BUILD / "demo"
 DATASET = "mbari-demo"
+# The demo's database of record: a database beside FiftyOne's own, on the same server.
+LABELS, ROIS = "mbari-demo-labels", "rois"
 # `fiftyone delegated launch`, without relying on a script that knows the path of its interpreter.
 FIFTYONE = "from fiftyone.core.cli import main; main()"
 
@@ -87,6 +90,34 @@ def own_database() -> None:
         raise NoDatabaseError(
             f"MongoDB did not start in {folder}, or another one uses that folder; see {log}"
         ) from error
+
+
+def own_label_store() -> str:
+    """The URI of the demo's label store, as the secret MBARI_LABEL_STORE has it; to be called after `own_database`."""
+    # Known by a name, since the embedded server has another port each time.
+    keys = [f"collection={ROIS}", f"name={LABELS}", "modified=modified", "modified_by=modified_by", "history=history"]
+    uri = os.environ.get("FIFTYONE_DATABASE_URI")
+    if uri:
+        server, options = _server(uri)
+    else:
+        import fiftyone.core.odm as odm
+
+        host, port = odm.get_db_conn().client.address
+        server, options = f"mongodb://{host}:{port}", []
+    return f"{server}/{LABELS}?{'&'.join([*options, *keys])}"
+
+
+def _server(uri: str) -> tuple[str, list[str]]:
+    """A MongoDB URI without its database, and the options with which the same user is let into any other."""
+    scheme, _, rest = (uri if "://" in uri else f"mongodb://{uri}").partition("://")
+    place, _, query = rest.partition("?")
+    authority, _, database = place.partition("/")
+    options = [option for option in re.split("[&;]", query) if option]
+    given = dict(option.lower().partition("=")[::2] for option in options)
+    # Unless it is said apart, the database in a URI is also the one that knows the user.
+    if "@" in authority and "authsource" not in given and given.get("authmechanism", "scram").startswith("scram"):
+        options.append(f"authSource={database or 'admin'}")
+    return f"{scheme}://{authority}", options
 
 
 def install_plugins() -> None:

@@ -4,16 +4,21 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+
+from tests.worker import delegate, result
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))  # where a script's own folder is when it runs
 
 import demo  # noqa: E402
 import demo_images  # noqa: E402
+import demo_labels  # noqa: E402
+import operate  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +93,9 @@ def test_every_real_image_has_its_day_of_capture(pwssc: Path) -> None:
 
 
 def test_a_folder_without_classes_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(demo.DemoError, match="there is no folder"):
+    with pytest.raises(operate.DemoError, match="there is no folder"):
         demo.read_class_folders(tmp_path / "missing")
-    with pytest.raises(demo.DemoError, match="no images in class folders"):
+    with pytest.raises(operate.DemoError, match="no images in class folders"):
         demo.read_class_folders(tmp_path)
 
 
@@ -106,4 +111,86 @@ def test_a_folder_without_classes_is_refused_in_a_sentence(tmp_path: Path) -> No
     ],
 )
 def test_the_sentence_of_an_error(error: str | None, sentence: str) -> None:
-    assert demo.sentence(error) == sentence
+    assert operate.sentence(error) == sentence
+
+
+# --- labels ---
+
+
+def test_a_dozen_real_labels_are_made_wrong_on_purpose() -> None:
+    rows = [{"label": name} for name in ("Snow", "Larvacea", "Nauplius") for _ in range(20)]
+    assert demo_labels.mislabel(rows) == 12
+    wrong = [row for row in rows if row["label"] != row["true_label"]]
+    assert len(wrong) == 12
+    assert [row["true_label"] for row in rows] == ["Snow"] * 20 + ["Larvacea"] * 20 + ["Nauplius"] * 20
+    again = [{"label": row["true_label"]} for row in rows]
+    demo_labels.mislabel(again)
+    assert again == rows
+    assert demo_labels.mislabel([{"label": "Snow"}] * 3) == 0, "there is nothing else to call it"
+
+
+@pytest.fixture
+def theirs(db, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A label store that is set already, with one of the demo's own ids in it: a real one, for all the demo knows."""
+    place = demo.surroundings.own_label_store().replace("mbari-demo-labels", db.name)
+    monkeypatch.setenv("MBARI_LABEL_STORE", place)
+    monkeypatch.setenv("MBARI_LABEL_STORE_TOKEN", "hunter2")
+    monkeypatch.setenv("MBARI_VOCABULARY", "/nowhere/names.txt")
+    return db[demo.surroundings.ROIS]
+
+
+def test_wrong_labels_are_corrected_and_land_in_the_demo_s_own_store(
+    drawn, theirs, registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folder, rois = drawn
+    rows = [dict(vars(roi), filepath=str(folder / roi.file), elemental_id=roi.elemental_id or None) for roi in rois]
+    for row in rows:
+        del row["file"]
+    theirs.insert_many([{"elemental_id": row["elemental_id"], "label": row["label"]} for row in rows])
+    before = list(theirs.find().sort("_id"))
+    monkeypatch.setattr(demo.surroundings, "LABELS", f"{theirs.database.name}-demo")
+
+    demo.use_own_labels()
+    said = capsys.readouterr().out
+    assert "leaves MBARI_LABEL_STORE, MBARI_LABEL_STORE_TOKEN, MBARI_VOCABULARY alone" in said
+    assert "hunter2" not in said
+    dataset = demo.build_dataset(rows)
+
+    def scheduled(operator: str, params: dict[str, Any]) -> dict[str, Any]:
+        done = result(delegate(f"@mbari/{operator}", dataset, **params))
+        dataset.reload()
+        return dict(done)
+
+    try:
+        assert demo_labels.fill(dataset) == len([row for row in rows if row["elemental_id"]])
+        pulled = scheduled("sync_back/pull_labels", {"apply": True})
+        labels: dict[str, Any] = demo_labels.correct(dataset, operate.at_once)
+        applied = operate.at_once(dataset, "sync_back/apply_corrections", {})["counts"]
+        labels |= {"applied": applied, **demo_labels.send(dataset, operate.at_once, scheduled)}
+        wrong = [row for row in rows if row["label"] != row["true_label"]]
+        known = [row for row in wrong if row["elemental_id"]]
+        assert dataset.values("ground_truth.label") == [row["true_label"] for row in rows]
+        assert pulled["counts"]["compared"] == labels["compared"]["records"]
+        assert (applied["applied"], applied["marked"]) == (len(wrong), len(known))
+        assert abs(labels["tagged"] - labels["chosen"]) <= 1
+        sync, preview = labels["sync"], labels["preview"]
+        assert (sync["corrections"], sync["updated"], sync["conflict"]) == (len(known), len(known) - 1, 1)
+        assert sync == {name: preview[name] for name in sync}
+        (left,) = labels["compared"]["differ"]
+        assert left["elemental_id"] == labels["edited_outside"]
+        held = {record["elemental_id"]: record for record in demo_labels.store().find()}
+        assert held[left["elemental_id"]]["modified_by"] == demo_labels.OUTSIDER
+        for row in known:
+            if row["elemental_id"] != left["elemental_id"]:
+                assert held[row["elemental_id"]]["label"] == row["true_label"]
+                assert [entry["to"] for entry in held[row["elemental_id"]]["history"]] == [row["true_label"]]
+        table = demo_labels.summary(labels)
+        assert f"agree on {len(held) - 1} of {len(held)}" in table
+        figures = [int(line.split()[-1]) for line in table.split("\n\n")[1].splitlines()[1:]]
+        assert sum(figures[:-1]) == figures[-1] == len(wrong)
+        assert list(theirs.find().sort("_id")) == before
+    finally:
+        demo_labels.store().database.client.drop_database(demo_labels.store().database.name)
+        dataset.delete()
+        for name in ("mbari_journal", "mbari_leases"):
+            registry._versions.database[name].drop()

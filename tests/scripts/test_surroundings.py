@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pymongo import MongoClient
 
 from scripts import surroundings
+from scripts.surroundings import LABELS, ROIS
+from shared.sync.stores import open_store
+from tests.mongod import Mongod
 
 ROOT = Path(__file__).resolve().parents[2]
 # Says which datasets there are, makes one, and stays until its input is closed.
@@ -21,6 +25,13 @@ import fiftyone as fo
 print("THERE", fo.list_datasets(), flush=True)
 fo.Dataset(sys.argv[2], persistent=True)
 print("MADE", flush=True)
+import fiftyone.core.odm as odm
+sys.path.insert(0, str(surroundings.ROOT))
+from shared.sync.stores import open_store
+records = odm.get_db_conn().client[surroundings.LABELS][surroundings.ROIS]
+records.update_one({"elemental_id": sys.argv[1]}, {"$setOnInsert": {"label": sys.argv[2]}}, upsert=True)
+store = open_store(surroundings.own_label_store())
+print("STORE", store.name, store.read([sys.argv[1]])[sys.argv[1]].label, records.database.client.address[1], flush=True)
 sys.stdin.read()
 """
 
@@ -71,10 +82,36 @@ def test_a_database_of_another_folder_is_never_joined_and_what_is_kept_stays(tmp
     other = client(tmp_path / "other", "second")
     assert answer(other, "THERE") == "[]", "it joined the other's MongoDB"
     answer(other, "MADE")
+    store, label, port = answer(other, "STORE").split()
     together = client(tmp_path / "one", "third")
     assert answer(together, "THERE") == "['first']", "two processes on one folder share it"
     for process in (one, other, together):
         close(process)
     later = client(tmp_path / "other", "fourth")
     assert answer(later, "THERE") == "['second']"
+    again = answer(later, "STORE").split()
+    assert again[:2] == [store, label] == ["mbari-demo-labels", "second"], "runs find what was sent by the store's name"
+    assert again[2] != port
     close(later)
+
+
+def test_the_label_store_is_on_the_server_of_a_database_that_is_set(tmp_path: Path, monkeypatch) -> None:
+    with Mongod(tmp_path / "guarded", "--auth") as server:
+        with server.client() as client:  # the first user may be made without being one
+            client.admin.command("createUser", "ana", pwd="p@ss:/", roles=["root"])
+        place = f"127.0.0.1:{server.port}"
+        with MongoClient(f"mongodb://ana:p%40ss%3A%2F@{place}") as client:
+            client["fiftyone"].command("createUser", "bea", pwd="b", roles=[{"role": "readWrite", "db": LABELS}])
+            client[LABELS][ROIS].insert_one({"elemental_id": "a", "label": "Calanus"})
+        for uri in (
+            f"mongodb://ana:p%40ss%3A%2F@{place}",
+            f"ana:p%40ss%3A%2F@{place}/",
+            f"mongodb://ana:p%40ss%3A%2F@{place}/fiftyone?authSource=admin&directConnection=true",
+            f"mongodb://ana:p%40ss%3A%2F@{place}/admin?authMechanism=SCRAM-SHA-256",
+            f"mongodb://bea:b@{place}/fiftyone?tls=false",
+        ):
+            monkeypatch.setenv("FIFTYONE_DATABASE_URI", uri)
+            store = open_store(surroundings.own_label_store())
+            assert store.read(["a"])["a"].label == "Calanus", uri
+            assert store.name == LABELS
+            store.close()
