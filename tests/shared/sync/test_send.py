@@ -498,7 +498,7 @@ def test_a_rule_of_the_store_refuses_single_changes(world: World) -> None:
 def test_a_rule_and_a_lost_answer_together(world: World) -> None:
     world.fill([("Copepod", "Forbidden" if n % 2 else "Calanus") for n in range(ROWS)])
     world.db.command("collMod", "rois", validator={"label": {"$ne": "Forbidden"}})
-    world.store.after_write = at(1, lose)
+    world.store.after_write = at(2, lose)  # of a chunk that has both kinds
     lines = world.send()
     assert statuses(lines) == [Status.DONE, Status.FAILED] * (ROWS // 2)
     assert all("validator" in line.reason for line in lines[1::2])
