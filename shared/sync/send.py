@@ -75,7 +75,8 @@ def send(
     final = list(lines)
     rows: list[Row] = []
     where: list[int] = []  # of each row in the lines
-    for index, line in enumerate(lines):
+    # Alike ones together: the samples of a chunk are then changed in a few updates.
+    for index, line in sorted(enumerate(lines), key=_alike):
         if line.status is Status.UPDATE:
             row = _row(line.correction)
             if size(row) > MOST_BYTES:
@@ -307,6 +308,11 @@ def _read_back(store: Store, ids: Collection[SourceId], run: str, patience: floa
                 raise
         time.sleep(pause)
         pause = min(pause * 2, longest)
+
+
+def _alike(numbered: tuple[int, Line]) -> tuple[str, str]:
+    its = numbered[1].correction
+    return its.label or "", its.wanted or ""
 
 
 def _row(correction: Correction) -> Row:

@@ -202,12 +202,16 @@ class LabelField:
 
     def settle(self, moves: Sequence[Move], event: Event) -> None:
         """The same for labels that the store took; it is noted also where somebody changed the label meanwhile."""
-        self._write([*stored_only(moves, self.name), *updates(moves, self.name, event)])
+        if self._write(updates(moves, self.name, event)) < len(moves):
+            self._write(stored_only(moves, self.name))
 
-    def _write(self, operations: Sequence[Any]) -> None:
-        if operations:
-            persist(lambda: self._samples.bulk_write(operations, ordered=False))
-            self.dataset._reload_docs()
+    def _write(self, operations: Sequence[Any]) -> int:
+        """Makes updates; returns how many samples met their conditions."""
+        if not operations:
+            return 0
+        made = persist(lambda: self._samples.bulk_write(operations, ordered=False))
+        self.dataset._reload_docs()
+        return made.matched_count
 
     def moved(self, ids: Sequence[str], event: Event) -> set[str]:
         """Which of these samples have this event in their history."""
