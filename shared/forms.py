@@ -27,6 +27,8 @@ _SYSTEM_KEYS = {"view_target", "custom_view_target", "panel_state", "delegation_
 
 _FIFTYONES_OWN = ("id", "filepath", "created_at", "last_modified_at")
 
+SELECTED = "_selected"  # how many samples were selected when the form was opened
+
 CACHE_SECONDS = 60.0
 _cache: dict[Any, tuple[float, Any]] = {}
 
@@ -70,6 +72,12 @@ class Form:
         from .samples import state
 
         self.inputs.view_target(self.ctx)
+        # The App may lose the selection while a form is open, and the target would silently become the whole dataset.
+        # (The App does not send what stands in a `HiddenView`.)
+        unseen = types.FieldView(componentsProps={"container": {"sx": {"display": "none"}}})
+        self.inputs.int(SELECTED, default=len(self.ctx.selected), view=unseen)
+        if gone := lost_selection(self.ctx):
+            self.error(gone)
         of = view._root_dataset.count()
         count = cached(("count", *state(view)), view.count)
         self._all = count == of and not self.ctx.selected
@@ -238,6 +246,14 @@ class Form:
         return self.inputs.view(f"_notice_{self._notices}", view)
 
 
+def lost_selection(ctx: Any) -> str | None:
+    """Why a form that was opened for selected samples must not be run: they are selected no more."""
+    count = ctx.params.get(SELECTED)
+    if not count or ctx.selected:
+        return None
+    return f"The selection of {count:,} is gone: close this form, select the ROIs again and open it anew."
+
+
 def _refuse(input_: types.Property, why: str) -> None:
     """Keeps a form from being started because of one of its inputs."""
     input_.invalid = True
@@ -327,12 +343,14 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def _sentence(model: type[BaseModel], error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "parameters"
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:  # of several parameters together
+        return f"{message[0].upper()}{message[1:]}"
+    where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"The parameter {where!r} is required"
     if error["type"] == "string_pattern_mismatch":  # the description is what a person can read
         return f"The parameter {where!r} cannot be {error['input']!r} ({model.model_fields[where].description})"
-    message = error["msg"].removeprefix("Value error, ")
     return f"The parameter {where!r} cannot be {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 

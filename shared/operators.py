@@ -20,7 +20,7 @@ import fiftyone.operators.types as types
 from pydantic import BaseModel
 
 from .errors import InputError, SuiteError
-from .forms import Form, show_table, validate
+from .forms import Form, lost_selection, show_table, validate
 from .runs import Monitor, Run
 
 SECRETS = (
@@ -175,7 +175,7 @@ class SuiteOperator(foo.Operator):
         if message := result.pop("message", None):
             kind = types.Warning if "stopped" in result else types.Notice
             outputs.view("message", kind(label=message))
-        tables = {name: rows for name, value in result.items() if (rows := _rows(value))}
+        tables = {name: rows for name, value in result.items() if (rows := _rows(name, value))}
         for name, rows in tables.items():
             # Under a name of its own: FiftyOne would show the raw values of the result's.
             show_table(outputs, f"_table_{name}", rows, _label(name))
@@ -196,6 +196,8 @@ class SuiteOperator(foo.Operator):
         params = validate(self.Params, ctx.params)
         if self.spec.needs_dataset and ctx.dataset is None:
             raise InputError("Open a dataset first.")
+        if self.spec.target and (gone := lost_selection(ctx)):
+            raise InputError(gone)
         view = target_view(ctx) if self.spec.target else None
         db = odm.get_db_conn()
         user = user_name(ctx)
@@ -257,11 +259,13 @@ def target_view(ctx: Any) -> Any:
     return ctx.target_view()
 
 
-def _rows(value: Any) -> list[Mapping[str, Any]]:
-    """A part of a result as the rows of a table: lists of dicts, and a dict as its only row."""
+def _rows(name: str, value: Any) -> list[Mapping[str, Any]]:
+    """A part of a result as the rows of a table: lists of dicts, a dict as its only row, texts as a column."""
     if isinstance(value, Mapping):
         return [value]
-    return value if isinstance(value, list) and isinstance(value[0], Mapping) else []
+    if not isinstance(value, list):
+        return []
+    return value if isinstance(value[0], Mapping) else [{name: text} for text in value]
 
 
 def _label(name: str) -> str:

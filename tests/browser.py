@@ -126,6 +126,24 @@ class Person:
             self.page.get_by_text(operator, exact=True).click()
         self.page.wait_for_timeout(500)
 
+    def select(self, *places: int) -> None:
+        """Ticks the ROIs at these places of the grid, 0 being the first."""
+        for place in places:
+            tile = self.page.locator("[data-cy='looker']").nth(place)
+            tile.hover()
+            tile.locator("label").click()
+
+    def open_form_by_button(self, icon: str) -> None:
+        """Opens an operator's form by its button above the grid, which shows this Material icon."""
+        with self._answered("resolve-execution-options"), self._redrawn():
+            self.page.get_by_text(icon, exact=True).click()
+        self.page.wait_for_timeout(500)
+
+    def open_saved_view(self, name: str) -> None:
+        """Chooses a saved view from the list above the sidebar."""
+        self.page.locator("[data-cy='saved-views-selection']").click()
+        self.page.get_by_text(name, exact=True).click()
+
     def write(self, label: str, value: str) -> None:
         """Types into the input below a label, in place of what it holds."""
         box = self._input(label)

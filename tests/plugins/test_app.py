@@ -1,15 +1,18 @@
 """The loop in FiftyOne's App: a browser, the forms, and the real delegated worker."""
 
 import fiftyone as fo
+import fiftyone.core.odm as odm
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
 from scripts.surroundings import own_database
-from tests import browser, rois
+from shared.forms import SELECTED
+from tests import browser, labels, rois
 from tests.worker import result, wait, worker
 
 IMAGES = 18  # of each of two classes
 CLASSES = rois.CLASSES[:2]
+STORE = "mbari-test-app-labels"
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +27,19 @@ def plankton(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def person(plankton, tmp_path_factory):
+def store(plankton):
+    """The records of a label store that holds what the dataset does."""
+    database = odm.get_db_conn().client[STORE]
+    ids, named = plankton.values(["elemental_id", "ground_truth.label"])
+    database["rois"].insert_many([{"elemental_id": i, "label": n} for i, n in zip(ids, named, strict=True)])
+    yield database["rois"]
+    database.client.drop_database(STORE)
+
+
+@pytest.fixture(scope="module")
+def person(plankton, store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("app")
-    secrets = {"MBARI_ARTIFACTS": str(folder / "artifacts")}
+    secrets = {"MBARI_ARTIFACTS": str(folder / "artifacts"), "MBARI_LABEL_STORE": labels.store_uri(STORE)}
     (folder / "artifacts").mkdir()
     with (
         worker(folder / "worker.log", **secrets),
@@ -63,7 +76,8 @@ def test_the_set_up_is_shown_as_a_table(person):
     person.see("artifact root")
     checks = {row[0]: row[1] for row in person.table("item", "state", "detail")}
     assert checks["artifact root"] == "ok"
-    assert checks["label store"] == "not set"
+    assert checks["label store"] == "ok"
+    assert checks["vocabulary"] == "not set"
     person.look("check-setup")
 
 
@@ -82,6 +96,69 @@ def test_forms_say_what_is_wrong_and_cannot_be_started(person, plankton):
     person.see("There is no model")
     person.cannot_press("Schedule")
     person.look("apply-refused")
+
+
+def test_labels_are_selected_corrected_applied_and_sent(person, plankton, store):
+    person.open_form("Pull labels")
+    person.tick("Take the store's labels in")
+    person.look("pull-form")
+    person.press("Schedule")
+    person.see("successfully scheduled")
+    pulled = scheduled(plankton, "@mbari/sync_back/pull_labels")
+    assert pulled["counts"]["compared"] == 2 * IMAGES
+
+    person.open_app(2 * IMAGES)
+    person.select(0, 2)
+    person.open_form_by_button("edit_note")
+    person.see(f"Works on 2 of {2 * IMAGES} ROIs.")
+    person.choose("Correct label", CLASSES[1])
+    person.look("correct-form")
+    with person.page.expect_request(lambda request: request.url.endswith("/operators/execute")) as request:
+        person.press("Execute")
+    # By this a run knows that there was a selection, should the App lose it meanwhile.
+    assert request.value.post_data_json["params"][SELECTED] == 2
+    person.see(f"2 of 2 ROIs are now corrected to '{CLASSES[1]}'")
+    person.look("corrected")
+    person.press("Close")
+    plankton.reload()
+    assert plankton.match_tags(CLASSES[1]).values("id") == [plankton.values("id")[i] for i in (0, 2)]
+
+    # Meanwhile somebody else changes one of the two in the database of record.
+    theirs = plankton.values("elemental_id")[2]
+    store.update_one({"elemental_id": theirs}, {"$set": {"label": "Metridia"}})
+
+    person.open_app(2 * IMAGES)
+    person.open_form("Apply corrections")
+    person.press("Execute")
+    person.see("2 labels in 'ground_truth' were corrected.")
+    assert person.table("from", "to", "labels") == [[*CLASSES, "2"]]
+    person.look("applied")
+    person.press("Close")
+
+    person.open_form("Preview a sync")
+    person.press("Execute")
+    person.see("Of 2 corrections for mongodb://")
+    assert person.table("status", "reason", "labels") == [
+        ["conflict", f"the store holds 'Metridia', not '{CLASSES[0]}'", "1"]
+    ]
+    person.look("previewed")
+    person.press("Close")
+
+    person.open_app(2 * IMAGES)
+    person.open_form("Sync back")
+    person.look("sync-form")
+    person.press("Schedule")
+    person.see("successfully scheduled")
+    sent = scheduled(plankton, "@mbari/sync_back/sync_back")
+    assert (sent["updated"], sent["conflict"], sent["corrections"]) == (1, 1, 2)
+    assert labels.held(store)[plankton.first().elemental_id] == CLASSES[1]
+    assert labels.held(store)[theirs] == "Metridia"
+
+    person.open_app(2 * IMAGES)
+    person.open_saved_view("sync: conflicts")
+    person.see("1 sample")
+    person.see("ground_truth_sync")
+    person.look("conflicts")
 
 
 def test_from_splits_to_predictions(person, plankton):

@@ -13,6 +13,7 @@ from bson import ObjectId
 from fiftyone.operators.executor import ExecutionError
 
 from shared import runs
+from shared.forms import SELECTED
 from tests.worker import error, operation, result, schedule, wait, worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +107,14 @@ def test_the_target_is_the_explicit_one_else_the_selection_else_the_view(samples
     explicit = run_now(samples, view=view, selected=[ids[0]], params={"view_target": "DATASET"})
     assert explicit["count"] == 6
     assert run_now(samples, view=view, selected=[ids[0]], params={"view_target": "CURRENT_VIEW"})["count"] == 3
+
+
+def test_a_selection_that_got_lost_while_the_form_was_open_is_not_taken_for_the_whole_dataset(samples):
+    opened = {SELECTED: 2}  # what the form sends along
+    assert run_now(samples, selected=samples.values("id")[:2], params=opened)["count"] == 2
+    with pytest.raises(ExecutionError, match="The selection of 2 is gone"):
+        run_now(samples, params=opened)
+    assert run_now(samples, params={SELECTED: 0})["count"] == len(samples)
 
 
 def test_a_run_is_recorded_with_its_result(samples):
