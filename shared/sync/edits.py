@@ -22,7 +22,9 @@ def applied(correction: Correction, marker: str) -> Move:
     has_id = correction.source_id not in (None, "")
     if stored is None and has_id:
         stored = correction.label or ""  # what the store is expected to hold, now that the label no longer says it
-    send = has_id and stored != correction.wanted
+    # A label that differs from a stored label as wanted is one that the store took and somebody put back: a conflict,
+    # which would be out of sight without the marker.
+    send = has_id and (stored != correction.wanted or correction.label != correction.wanted)
     return Move(
         correction.sample_id,
         before=correction.label,

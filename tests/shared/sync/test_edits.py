@@ -16,12 +16,14 @@ def correction(**changes):
     return Correction(**{**{name: getattr(C, name) for name in Correction.__dataclass_fields__}, **changes})
 
 
-def test_an_applied_correction_waits_for_the_store_only_where_the_store_has_another_label():
+def test_an_applied_correction_waits_for_the_store_unless_there_was_nothing_to_change():
     assert edits.applied(C, MARKER) == Move("s", "Calanus", "Metridia", ("Metridia",), (MARKER,), "Calanus")
     assert edits.applied(correction(source_id=None), MARKER).tags_on == ()
     assert edits.applied(correction(source_id=""), MARKER).tags_on == ()
-    # Back to what the store holds: nothing is to be sent.
-    assert edits.applied(correction(label="Oithona", stored="Metridia"), MARKER).tags_on == ()
+    # To what the store held: perhaps it took this very correction, and somebody has put the old label back.
+    assert edits.applied(correction(stored="Metridia"), MARKER).tags_on == (MARKER,)
+    assert edits.applied(correction(label="Metridia"), MARKER).tags_on == (MARKER,)
+    assert edits.applied(correction(label="Metridia", stored="Metridia"), MARKER).tags_on == ()
 
 
 def test_what_the_store_is_expected_to_hold_is_kept_before_the_label_no_longer_says_it():
