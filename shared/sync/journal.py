@@ -174,6 +174,11 @@ class Journal:
             raise StorageError("A chunk of the journal was deleted while it was being settled: start this again.")
         chunk.outcomes, chunk.state = _chunk(standing).outcomes, standing["state"]
 
+    def reopen(self, chunk: Chunk) -> None:
+        """Leaves it to the next run to look what became of a chunk, whatever another run has settled meanwhile."""
+        ask(lambda: self._chunks.update_one({"_id": chunk.id}, {"$set": {"state": "intent", "outcomes": None}}))
+        chunk.outcomes, chunk.state = None, "intent"
+
     def close(self, chunk: Chunk) -> None:
         """Marks a settled chunk as done with: FiftyOne's samples say what its outcomes say."""
         ask(lambda: self._loose.update_one({"_id": chunk.id, "state": "settled"}, {"$set": {"state": "closed"}}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..errors import StorageError, SuiteError
@@ -158,6 +159,9 @@ class _Sender:
             return _all(rows, Status.FAILED, why), why
         outcomes, ended = _write(chunk, self.store, self.lease, self.patience)
         if outcomes is None:
+            # After a lost lease another run may have looked too early, and settled what was still on its way.
+            with suppress(SuiteError):  # else it stays as it is: an intent, unless another run has settled it
+                self.journal.reopen(chunk)
             return _all(rows, Status.FAILED, UNKNOWN), ended
         try:
             self.journal.settle(chunk, outcomes.rows, sure=outcomes.sure)

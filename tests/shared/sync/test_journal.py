@@ -111,6 +111,17 @@ def test_what_the_store_itself_answered_replaces_what_another_run_took_for_grant
     assert [chunk.outcomes for chunk in Journal(db).unfinished("a store")] == [[DONE]]
 
 
+def test_a_chunk_that_another_run_settled_too_early_is_looked_at_again(db: Any) -> None:
+    journal = Journal(db)
+    chunk = journal.intend(rows(2), **ABOUT)
+    [other] = Journal(db).unfinished("a store")
+    journal.settle(other, [Outcome(Status.FAILED, None, "to do")] * 2, sure=False)
+    journal.close(other)
+    journal.reopen(chunk)
+    [again] = Journal(db).unfinished("a store")
+    assert (again.id, again.state, again.outcomes) == (chunk.id, "intent", None)
+
+
 def test_chunks_stay_below_what_mongodb_takes_whatever_the_labels_are(db: Any) -> None:
     journal = Journal(db)
     long = "\U0001f990" * 20_000
