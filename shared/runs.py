@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, SuiteError
+from .retry import persist
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -157,7 +158,7 @@ class Run(Monitor):
         self._ended.set()
         seconds = round(time.monotonic() - self._began, 3)
         changes = {"state": state, "finished_at": _now(), "seconds": seconds, **outcome}
-        self._runs.update_one({"_id": self._id}, {"$set": changes})
+        persist(lambda: self._runs.update_one({"_id": self._id}, {"$set": changes}))  # the account must not be lost
 
 
 def request_stop(db: Database, run: str, by: str | None) -> dict[str, Any]:

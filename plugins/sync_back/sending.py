@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .shared.operators import Job
+from .shared.retry import persist
 from .shared.sync import edits, send
 from .shared.sync.journal import Chunk, Journal, Outcome, Row
 from .shared.sync.labels import Event
@@ -79,7 +80,7 @@ class Sending:
         )
 
     def _apply(self, chunk: Chunk) -> None:
-        field = open_field(chunk.dataset, chunk.label_field)
+        field = persist(lambda: open_field(chunk.dataset, chunk.label_field))
         if field is None:  # the dataset is gone, and with it what there was to settle
             return
         moves = []

@@ -311,11 +311,16 @@ class LabelField:
         made = {f"{VIEWS}{name}{own}": begins for begins, name in statuses.items() if self._any(begins)}
         old = {f"{VIEWS}{name}{own}" for name in statuses.values()}
         for name in (old - made.keys()) & set(self.dataset.list_saved_views()):
-            self.dataset.delete_saved_view(name)
+            persist(partial(self._delete_view, name))
         for name, begins in made.items():
             view = self.dataset.match(ViewField(self.status).starts_with(begins))
-            self.dataset.save_view(name, view, description="Made by the suite; each plan replaces it", overwrite=True)
+            said = "Made by the suite; each plan replaces it"
+            persist(partial(self.dataset.save_view, name, view, description=said, overwrite=True))
         return list(made)
+
+    def _delete_view(self, name: str) -> None:
+        if name in self.dataset.list_saved_views():  # else an earlier try did it, and its answer got lost
+            self.dataset.delete_saved_view(name)
 
     def _any(self, begins: str) -> bool:
         among = {"$gte": begins, "$lt": f"{begins}\uffff"}
