@@ -196,11 +196,15 @@ class MongoStore:
         update: dict[str, Any] = {"$set": values} if values else {}
         if not change.wanted:
             update["$unset"] = {settings.label: ""}
-        if settings.history:
-            entry = {"from": change.expected, "to": change.wanted, "by": stamp.by, "at": stamp.at, "run": stamp.run}
-            update["$push"] = {settings.history: entry}
         label = {"$eq": change.expected} if change.expected else {"$in": ["", None]}
         condition = {**_only(settings.id, {"$eq": stored}), **_only(settings.label, label)}
+        if settings.history:
+            # A write of a run that hung until others took over and wrote here must not arrive any more, though the
+            # label may be the expected one again: somebody put it back.
+            later = {"at": {"$gt": stamp.at}, "run": {"$type": "string"}}
+            condition[settings.history] = {"$not": {"$elemMatch": later}}
+            entry = {"from": change.expected, "to": change.wanted, "by": stamp.by, "at": stamp.at, "run": stamp.run}
+            update["$push"] = {settings.history: entry}
         return UpdateOne(condition, update, collation=_EXACT)
 
     def _partly(self, error: BulkWriteError, ids: list[SourceId], refused: dict[SourceId, str]) -> Written:

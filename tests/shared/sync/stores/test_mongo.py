@@ -7,6 +7,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote_plus
 
@@ -376,6 +377,21 @@ def test_a_history_that_is_no_list_is_refused_for_that_record_alone(there: Datab
     assert written.done == 1
     assert "array" in written.refused["a"]
     assert [record["label"] for record in there["labels"].find()] == ["Calanus", "Oithona"]
+
+
+def test_a_write_that_hung_until_a_later_run_wrote_comes_too_late(there: Database) -> None:
+    there["labels"].insert_many([{"elemental_id": source, "label": "Calanus"} for source in "ab"])
+    later = STAMP._replace(run="a later run", at=STAMP.at + timedelta(seconds=40))
+    with opened(there) as store:
+        assert store.write([change()], later) == Written(1)
+        # Somebody puts it back, with a line that is no run's.
+        line = {"from": "Oithona", "to": "Calanus", "by": "eva", "at": later.at, "run": None}
+        there["labels"].update_many({}, {"$set": {"label": "Calanus"}, "$push": {"history": line}})
+        assert store.write([change(), change(source="b")], STAMP) == Written(1)
+        assert {source: found.label for source, found in store.read(["a", "b"]).items()} == {
+            "a": "Calanus",
+            "b": "Oithona",
+        }
 
 
 def test_labels_too_long_are_refused_one_by_one(there: Database) -> None:
