@@ -13,6 +13,7 @@ from .common import (
     label_field,
     listed,
     make_plan,
+    many,
     misspelt,
     more_options,
     sentence,
@@ -119,7 +120,7 @@ def _message(lines: list[Line], edited: list[dict[str, Any]], store: str) -> str
         return f"There is no correction in the target; nothing would be sent to {store}."
     counts = plans.counts(lines)
     said = sentence(counts, OUTCOMES | {"updated": "would change"})
-    message = f"Of {len(lines):,} corrections for {store}: {said}."
+    message = f"Of {many(len(lines), 'correction')} for {store}: {said}."
     if edited:
-        message += f" {len(edited):,} labels were edited and not tagged: tag them 'needs-sync' to have them sent."
+        message += f" Edited and not tagged: {many(len(edited), 'label')}; tag them 'needs-sync' to have them sent."
     return message

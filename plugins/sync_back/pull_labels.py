@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from .common import LISTED, LabelParams, csv_file, label_field, more_options, names
+from .common import LISTED, LabelParams, csv_file, label_field, many, more_options, names
 from .preview_sync import store_warning
 from .sending import Sending
 from .shared import samples
@@ -150,7 +150,8 @@ def _compare(job: Job, field: Any, store: Any, found: _Differences, confirm: Any
 def _result(job: Job, field: Any, found: _Differences, name: str) -> dict[str, Any]:
     kinds = found.kinds
     differ = sum(kinds[k] for k in KINDS)
-    message = f"{kinds['compared']:,} of {kinds['samples']:,} ROIs have a label in {name}; {differ:,} labels differ."
+    message = f"{kinds['compared']:,} of {kinds['samples']:,} ROIs have a label in {name}; "
+    message += "none differs." if not differ else f"{many(differ, 'label')} {'differs' if differ == 1 else 'differ'}."
     if job.params.apply:
         message += f" {kinds[edits.CHANGED]:,} labels came in, and the stored labels are those of the store now."
     elif kinds[edits.CHANGED]:

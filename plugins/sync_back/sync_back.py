@@ -12,6 +12,7 @@ from .common import (
     label_field,
     listed,
     make_plan,
+    many,
     misspelt,
     more_options,
     sentence,
@@ -77,7 +78,9 @@ class SyncBack(SuiteOperator):
         counts = plans.counts(lines)
         if lines and counts["failed"] == len(lines):
             raise StorageError(f"None of {len(lines):,} corrections was sent: {lines[0].reason}.")
-        message = f"Of {len(lines):,} corrections for {sending.store.name}: {sentence(counts, OUTCOMES)}."
+        message = f"Of {many(len(lines), 'correction')} for {sending.store.name}: {sentence(counts, OUTCOMES)}."
+        if came := sum(_came_in(line) for line in lines):
+            message += f" Of the conflicts, {came:,} took the store's label into FiftyOne."
         if not lines:
             message = f"No ROI of the target has a correction for {field.name!r}; nothing was sent."
         if finished:
@@ -115,6 +118,9 @@ def _theirs(job: Job, field: Any, lines: list[Line]) -> list[Line]:
     ]
 
 
+def _came_in(line: Line) -> bool:
+    return line.status == Status.CONFLICT and line.reason.startswith(THEIRS)
+
+
 def _settled(line: Line) -> bool:
-    came_in = line.status == Status.CONFLICT and line.reason.startswith(THEIRS)
-    return came_in or line.status in (Status.DONE, Status.ALREADY)
+    return _came_in(line) or line.status in (Status.DONE, Status.ALREADY)
