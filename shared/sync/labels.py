@@ -127,7 +127,8 @@ def _condition(ids: Sequence[ObjectId], move: Move, label_field: str, event: Eve
 
 
 def _is_history(move: Move, event: Event) -> bool:
-    return move.before != move.to or move.store_from is not None
+    # A correction that is dropped for the label as it stands has only its note to be remembered by.
+    return move.before != move.to or move.store_from is not None or bool(move.note)
 
 
 def _change(move: Move, label_field: str, event: Event, own: str | None) -> dict[str, Any]:

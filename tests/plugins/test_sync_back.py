@@ -173,6 +173,24 @@ def test_theirs_takes_the_store_s_label_and_remembers_the_correction(plankton, s
     assert sync(plankton)["corrections"] == 0
 
 
+def test_a_correction_dropped_for_the_label_as_it_stands_is_remembered_and_can_be_had_back(plankton, store):
+    run("pull_labels", plankton, apply=True)
+    # As after a sync that the store took, and somebody took back.
+    plankton.limit(1).set_values("ground_truth_stored", ["Metridia"])
+    plankton.limit(1).tag_samples("Metridia")
+    done = sync(plankton, on_conflict="theirs")
+    assert done["conflict"] == 1
+    dropped = label(plankton, "e0")
+    assert (dropped.ground_truth.label, dropped["ground_truth_stored"], dropped.tags) == (
+        "Calanus",
+        "Calanus",
+        ["synced"],
+    )
+    assert [entry["dropped"] for entry in dropped["ground_truth_history"]] == ["Metridia"]
+    assert run("apply_corrections", plankton, undo=done["run"])["counts"] == {"undone": 1, "left": 0}
+    assert label(plankton, "e0").tags == ["Metridia"]
+
+
 def test_fail_sends_nothing_where_anything_conflicts(plankton, store):
     run("pull_labels", plankton, apply=True)
     plankton.limit(2).tag_samples("Metridia")
