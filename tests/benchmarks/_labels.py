@@ -70,7 +70,7 @@ def _fill(dataset: Any, store: Any, count: int) -> None:
     for collection, documents in ((samples, made), (store, records)):
         while batch := list(islice(documents, 20_000)):
             collection.insert_many(batch, ordered=False)
-    store.create_index("elemental_id")
+    store.create_index("elemental_id", unique=True)
     dataset.reload()
 
 

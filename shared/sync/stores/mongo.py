@@ -26,16 +26,15 @@ a write on disk before it counts, and reads see what a majority has.
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pymongo
-from bson import ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.errors import BSONError
-from pymongo import MongoClient, ReadPreference, UpdateOne, WriteConcern
+from pymongo import MongoClient, ReadPreference, UpdateMany, UpdateOne, WriteConcern
 from pymongo.collation import Collation
 from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -43,12 +42,7 @@ from pymongo.read_concern import ReadConcern
 from ...errors import StorageError
 from .base import Change, Found, SourceId, Stamp, Unreachable, Written, readable
 from .mongo_uri import Settings, connect
-
-# A chunk of the longest ids and labels (each change names two, twice with a history) still is one message of at most
-# 48 MB, which the server takes or refuses as one command.
-MOST_BYTES = 8_000
-IDS_A_READ = 5_000
-BYTES_A_READ = 4_000_000
+from .mongo_values import MOST_BYTES, at, is_text, only, parts, stored_id
 
 # Labels and ids are compared byte by byte, also in a collection that was made to ignore case.
 _EXACT = Collation(locale="simple")
@@ -72,6 +66,17 @@ def open_mongo(uri: str, token: str | None = None) -> MongoStore:
     return MongoStore(*connect(uri, token))
 
 
+_Group = list[tuple[Any, Change]]  # changes from one label to one other, with their ids as the store has them
+
+
+class _Answer(NamedTuple):
+    """What the server made of a command: how many records it wrote, what it refused, and the groups it stopped in."""
+
+    done: int
+    refused: dict[SourceId, str]
+    stopped: list[_Group]
+
+
 class MongoStore:
     """A collection of labels; see `Store`."""
 
@@ -84,6 +89,9 @@ class MongoStore:
         # told as well, so that it does not carry out later what we have given up.
         options = client.options
         self._seconds = options.timeout or options.pool_options.socket_timeout
+        self._patience = min(options.server_selection_timeout, self._seconds or options.server_selection_timeout)
+        self._greeted = False
+        self._unique: bool | None = None
         codec = client.codec_options.with_options(
             # One damaged text or date in the store must not make the others unreadable.
             unicode_decode_error_handler="surrogateescape",
@@ -116,11 +124,11 @@ class MongoStore:
         """What the store holds now under each of these ids; see `Store.read`."""
         asked: dict[Any, list[SourceId]] = {}
         for source in dict.fromkeys(ids):
-            stored = _stored_id(source, self._settings.id_type)
+            stored = stored_id(source, self._settings.id_type)
             if stored is not None:
                 asked.setdefault(stored, []).append(source)
         there: dict[Any, Found] = {}
-        for part in _parts(list(asked)):
+        for part in parts(list(asked)):
             with self._explaining("read"):
                 self._read_part(part, run, there)
         found: dict[SourceId, Found] = {}
@@ -137,7 +145,7 @@ class MongoStore:
         if run is not None and self._settings.history:
             wanted[f"{self._settings.history}.run"] = 1
         for record in self._records.find({path: {"$in": ids}}, wanted, collation=_EXACT):
-            stored = _at(record, path)
+            stored = at(record, path)
             if isinstance(stored, (list, dict)):  # a list that holds the id among others is no record of it
                 continue
             earlier = there.get(stored)
@@ -147,16 +155,16 @@ class MongoStore:
                 there[stored] = earlier._replace(copies=earlier.copies + 1)
 
     def _found(self, record: Mapping[str, Any], run: str | None) -> Found:
-        label, ours = _at(record, self._settings.label), None
+        label, ours = at(record, self._settings.label), None
         if run is not None and self._settings.history:
             # What is no list (and a write would refuse) holds no entry of ours.
-            entries = _at(record, self._settings.history)
+            entries = at(record, self._settings.history)
             ours = isinstance(entries, list) and any(
                 isinstance(entry, dict) and entry.get("run") == run for entry in entries
             )
         if label is None:
             return Found("", ours=ours)
-        if isinstance(label, str) and _is_text(label):
+        if isinstance(label, str) and is_text(label):
             return Found(label, ours=ours)
         return Found(None, ours=ours, other=readable(label))
 
@@ -168,24 +176,57 @@ class MongoStore:
         """
         if len(changes) > self.chunk:
             raise ValueError(f"{len(changes)} changes in one write: at most {self.chunk}")
-        ids, updates, refused = [], [], {}
+        refused, alike = {}, defaultdict(list)
         for change in changes:
-            stored = _stored_id(change.id, self._settings.id_type)
+            stored = stored_id(change.id, self._settings.id_type)
             reason = self.refuses(change.wanted) or self.refuses(change.expected)
             if reason:
                 refused[change.id] = reason
             elif stored is not None:  # what cannot be an id there matches nothing there
-                ids.append(change.id)
-                updates.append(self._update(stored, change, stamp))
-        if not updates:
-            return Written(0, refused)
+                alike[change.expected, change.wanted].append((stored, change))
         with self._explaining("write to"):
-            try:
-                return Written(self._records.bulk_write(updates, ordered=False).matched_count, refused)
-            except BulkWriteError as error:
-                return self._partly(error, ids, refused)
+            # Where two records can have one id, a count could not tell who of several was written.
+            groups = list(alike.values()) if self._ids_are_unique() else _singly(alike)
+            written = self._write(groups, stamp)
+            untried = [change for group in written.stopped for _, change in group]
+            if untried:  # in the middle of a group that a rule stopped; each by itself, after a fresh look
+                held = self.read([change.id for change in untried], stamp.run)
+                left = [
+                    [(stored, change)]
+                    for group in written.stopped
+                    for stored, change in group
+                    if (there := held.get(change.id)) and there.label == change.expected and not there.ours
+                ]
+                again = self._write(left, stamp)
+                return Written(written.done + again.done, {**refused, **written.refused, **again.refused})
+        return Written(written.done, {**refused, **written.refused})
 
-    def _update(self, stored: Any, change: Change, stamp: Stamp) -> UpdateOne:
+    def _write(self, groups: Sequence[_Group], stamp: Stamp) -> _Answer:
+        """One command, with one update for each group of changes that are alike."""
+        if not groups:
+            return _Answer(0, {}, [])
+        updates = [self._update([stored for stored, _ in group], group[0][1], stamp) for group in groups]
+        try:
+            return _Answer(self._records.bulk_write(updates, ordered=False).matched_count, {}, [])
+        except BulkWriteError as error:
+            return self._partly(error, groups)
+
+    def _ids_are_unique(self) -> bool:
+        """Whether the collection itself sees to it that no two records have one id; asked once."""
+        if self._unique is None:
+            try:
+                indexes = list(self._records.index_information().values())
+            except OperationFailure:  # this user may not look
+                indexes = []
+            self._unique = self._settings.id == "_id" or any(
+                index["key"] == [(self._settings.id, 1)]
+                and index.get("unique", False)
+                and "partialFilterExpression" not in index
+                for index in indexes
+            )
+        return self._unique
+
+    def _update(self, stored: Sequence[Any], change: Change, stamp: Stamp) -> UpdateOne | UpdateMany:
         settings = self._settings
         values: dict[str, Any] = {settings.label: change.wanted} if change.wanted else {}
         if settings.modified:
@@ -197,7 +238,8 @@ class MongoStore:
         if not change.wanted:
             update["$unset"] = {settings.label: ""}
         label = {"$eq": change.expected} if change.expected else {"$in": ["", None]}
-        condition = {**_only(settings.id, {"$eq": stored}), **_only(settings.label, label)}
+        ids = {"$eq": stored[0]} if len(stored) == 1 else {"$in": list(stored)}
+        condition = {**only(settings.id, ids), **only(settings.label, label)}
         if settings.history:
             # A write of a run that hung until others took over and wrote here must not arrive any more, though the
             # label may be the expected one again: somebody put it back.
@@ -205,20 +247,26 @@ class MongoStore:
             condition[settings.history] = {"$not": {"$elemMatch": later}}
             entry = {"from": change.expected, "to": change.wanted, "by": stamp.by, "at": stamp.at, "run": stamp.run}
             update["$push"] = {settings.history: entry}
-        return UpdateOne(condition, update, collation=_EXACT)
+        kind = UpdateOne if len(stored) == 1 else UpdateMany
+        return kind(condition, update, collation=_EXACT)
 
-    def _partly(self, error: BulkWriteError, ids: list[SourceId], refused: dict[SourceId, str]) -> Written:
+    def _partly(self, error: BulkWriteError, groups: Sequence[_Group]) -> _Answer:
         """What a command did of which the server made some writes and not others."""
         details = error.details
         if details.get("writeConcernErrors"):
             raise self._unknown("no majority of its servers confirmed the write in time") from error
+        answer = _Answer(details.get("nMatched", 0), {}, [])
         for failure in details.get("writeErrors", []):
             if failure["code"] in _PASSING:
                 raise self._unknown(_short(failure.get("errmsg", ""))) from error
+            group = groups[failure["index"]]
+            if len(group) > 1:
+                answer.stopped.append(group)
+                continue
             said = _short(failure.get("errmsg", "")) or f"code {failure['code']}"
             reason = "a rule of the collection (its validator) forbids it" if failure["code"] == _RULE else said
-            refused[ids[failure["index"]]] = reason
-        return Written(details.get("nMatched", 0), refused)
+            answer.refused[group[0][1].id] = reason
+        return answer
 
     def check(self) -> str:
         """Reads a few records, the indexes and the user's rights; see `Store.check`."""
@@ -236,13 +284,13 @@ class MongoStore:
                 index["key"][0][0] == settings.id for index in self._records.index_information().values()
             )
             self._check_rights()
-        with_id = sum(_at(record, settings.id) is not None for record in few)
+        with_id = sum(at(record, settings.id) is not None for record in few)
         if few and not with_id:
             raise StorageError(
                 f"None of the first {len(few)} records of {self.name} has an id at {settings.id!r}: "
                 "correct the key `id` of MBARI_LABEL_STORE."
             )
-        with_label = sum(isinstance(_at(record, settings.label), str) for record in few)
+        with_label = sum(isinstance(at(record, settings.label), str) for record in few)
         line = f"{self.name}: about {about:,} records"
         if few:
             line += f"; of the first {len(few)}, {with_id} have an id and {with_label} a label"
@@ -269,6 +317,7 @@ class MongoStore:
     def _explaining(self, doing: str) -> Iterator[None]:
         """Bounds what is done inside in time, and turns pymongo's errors into ours."""
         try:
+            self._greet()
             with pymongo.timeout(self._seconds):
                 yield
         except ConnectionFailure as error:
@@ -288,6 +337,13 @@ class MongoStore:
         except (PyMongoError, BSONError) as error:
             raise StorageError(f"It was not possible to {doing} the label store {self.name}: {error}") from error
 
+    def _greet(self) -> None:
+        """Finds the server, once: that one is down is known after the time for choosing one, not for a whole answer."""
+        if not self._greeted:
+            with pymongo.timeout(self._patience):
+                self._client.admin.command("ping")
+            self._greeted = True
+
     def _unknown(self, why: str) -> Unreachable:
         return Unreachable(f"The label store {self.name} gave no answer ({why}); try again when it can be reached.")
 
@@ -298,78 +354,8 @@ class MongoStore:
         )
 
 
-def _only(path: str, same: dict[str, Any]) -> dict[str, Any]:
-    """The condition that such a value, and no list that holds one, stands at the path."""
-    no_list = {"$not": {"$type": "array"}}
-    parts = path.split(".")
-    above = {".".join(parts[:count]): no_list for count in range(1, len(parts))}
-    return {**above, path: {**same, **no_list}}
-
-
-def _at(record: Any, path: str) -> Any:
-    """The value at a dotted path, None where there is none; the list, if the path leads through one."""
-    for part in path.split("."):
-        if isinstance(record, list):
-            return record
-        if not isinstance(record, dict):
-            return None
-        record = record.get(part)
-    return record
-
-
-def _parts(ids: list[Any]) -> Iterator[list[Any]]:
-    """Ids in portions that fit into one request."""
-    part: list[Any] = []
-    size = 0
-    for stored in ids:
-        part.append(stored)
-        size += len(stored.encode()) if isinstance(stored, str) else 16
-        if len(part) >= IDS_A_READ or size >= BYTES_A_READ:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text) else None
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
-
-
-_TYPES: Mapping[str, Callable[[str], Any]] = {
-    "string": lambda text: text,
-    "int": _number,
-    "objectid": lambda text: ObjectId(text) if ObjectId.is_valid(text) else None,
-    "uuid": _uuid,
-}
-
-
-def _stored_id(source: SourceId, id_type: str | None) -> Any:
-    """An id as the store has it, or None where no id of the store's can be meant."""
-    stored = source if id_type is None else _TYPES[id_type](str(source))
-    if stored == "":
-        return None
-    if isinstance(stored, bool):
-        return None
-    if isinstance(stored, int):
-        return stored if -(2**63) <= stored < 2**63 else None
-    if isinstance(stored, str):
-        return stored if _is_text(stored) and len(stored.encode()) <= MOST_BYTES else None
-    return stored
+def _singly(alike: Mapping[Any, _Group]) -> list[_Group]:
+    return [[one] for group in alike.values() for one in group]
 
 
 def _short(message: str) -> str:

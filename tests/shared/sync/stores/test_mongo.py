@@ -465,7 +465,63 @@ def test_a_shard_on_its_way_out_leaves_the_write_unknown(there: Database) -> Non
     said = {"index": 0, "code": 11600, "errmsg": "interrupted at shutdown"}
     answer = {"writeErrors": [said], "writeConcernErrors": [], "nMatched": 1}
     with opened(there) as store, pytest.raises(Unreachable, match="interrupted at shutdown"):
-        store._partly(BulkWriteError(answer), ["a"], {})
+        store._partly(BulkWriteError(answer), [[("a", change())]])
+
+
+# --- writing what is alike together, where the collection keeps ids unique ---
+
+
+def test_alike_changes_of_unique_ids_are_one_update_each_conditional(there: Database) -> None:
+    there["labels"].create_index("elemental_id", unique=True)
+    there["labels"].insert_many([{"elemental_id": str(n), "label": "Calanus"} for n in range(6)])
+    there["labels"].update_one({"elemental_id": "3"}, {"$set": {"label": "Salpa"}})
+    changes = [change(source=str(n)) for n in range(5)] + [change("Calanus", "Salpa", "5"), change(source="gone")]
+    with opened(there) as store:
+        there.command("profile", 2)
+        assert store.write(changes, STAMP) == Written(5)
+        there.command("profile", 0)
+        assert store.write(changes, STAMP) == Written(0)
+    held = {record["elemental_id"]: record["label"] for record in there["labels"].find()}
+    assert held == {**dict.fromkeys("0124", "Oithona"), "3": "Salpa", "5": "Salpa"}
+    assert [len(record.get("history", [])) for record in there["labels"].find().sort("elemental_id")] == [
+        1,
+        1,
+        1,
+        0,
+        1,
+        1,
+    ]
+    assert there["system.profile"].count_documents({"op": "update", "ns": f"{there.name}.labels"}) == 2
+
+
+@pytest.mark.parametrize("index", [None, {"unique": False}, {"unique": True, "partialFilterExpression": {"old": True}}])
+def test_where_ids_may_be_double_each_change_is_counted_by_itself(there: Database, index: dict | None) -> None:
+    if index is not None:
+        there["labels"].create_index("elemental_id", **index)
+    # A second "a" since the plan was made: one of them is written, and nothing else counts as done.
+    there["labels"].insert_many([{"elemental_id": source, "label": "Calanus"} for source in "aa"])
+    with opened(there) as store:
+        assert store.write([change(source="a"), change(source="b")], STAMP) == Written(1)
+
+
+def test_a_rule_that_stops_alike_changes_in_the_middle_refuses_one_and_holds_no_other(there: Database) -> None:
+    there["labels"].create_index("elemental_id", unique=True)
+    there["labels"].insert_many([{"elemental_id": str(n), "label": "Calanus", "frozen": n == 2} for n in range(5)])
+    there["labels"].update_one({"elemental_id": "4"}, {"$set": {"label": "Salpa"}})
+    free = {"$or": [{"frozen": False}, {"label": "Calanus"}]}
+    there.command("collMod", "labels", validator=free)
+    with opened(there) as store:
+        written = store.write([change(source=str(n)) for n in range(5)], STAMP)
+        assert list(written.refused) == ["2"]
+        assert written.done <= 3  # those before the one refused are not told; a look at them says that they are ours
+        assert {i: f.ours for i, f in store.read([str(n) for n in range(5)], STAMP.run).items()} == {
+            "0": True,
+            "1": True,
+            "2": False,
+            "3": True,
+            "4": False,
+        }
+    assert [len(record.get("history", [])) for record in there["labels"].find().sort("elemental_id")] == [1, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("more", ["", "&retryWrites=true&w=1&journal=false&readConcernLevel=local"])
