@@ -11,7 +11,7 @@ from typing import Any
 from tests.benchmarks import _common
 from tests.shared.sync.torture import Outcome, torture
 
-SCHEDULES = 240
+SCHEDULES = 400
 FIRST = 1  # the seed of the first
 AT_ONCE = 6  # each waits a lot
 

@@ -270,10 +270,11 @@ def _stopped(pid: int) -> bool:
 def _begin(world: World, jolt: Jolt, process: Any) -> Callable[[], None]:
     """Makes trouble; returns what ends it."""
     store, home = world.proxies["store"], world.proxies["home"]
-    world.count(jolt.what)
-    if jolt.what == "kill":
+    if jolt.what == "kill":  # counted once it is dead
         process.kill()
-    elif jolt.what == "cut":
+        return lambda: None
+    world.count(jolt.what)
+    if jolt.what == "cut":
         store.cut()
     elif jolt.what == "cut home":
         home.cut()
