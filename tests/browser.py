@@ -144,6 +144,11 @@ class Person:
         self.page.locator("[data-cy='saved-views-selection']").click()
         self.page.get_by_text(name, exact=True).click()
 
+    def clear_view(self, samples: int) -> None:
+        """Takes the view away, and waits until the grid says that it shows so many samples."""
+        self.page.locator("[data-cy='btn-clear-view-bar']").click()
+        self.see(f"{samples} samples")
+
     def write(self, label: str, value: str) -> None:
         """Types into the input below a label, in place of what it holds."""
         box = self._input(label)

@@ -159,6 +159,7 @@ def test_labels_are_selected_corrected_applied_and_sent(person, plankton, store)
     person.see("1 sample")
     person.see("ground_truth_sync")
     person.look("conflicts")
+    person.clear_view(2 * IMAGES)
 
 
 def test_from_splits_to_predictions(person, plankton):
