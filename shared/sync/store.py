@@ -91,7 +91,7 @@ class LabelField:
 
     def tags(self, vocabulary: Vocabulary, marker: str = MARKER, prefix: str | None = None) -> Tags:
         """What the tags of all the dataset's samples and labels mean."""
-        distinct = {*self._samples.distinct("tags"), *self._samples.distinct(f"{self.name}.tags")}
+        distinct = {tag for path in ("tags", f"{self.name}.tags") for tag in self._distinct(path)}
         return sort_tags([tag for tag in distinct if isinstance(tag, str)], vocabulary, marker, prefix)
 
     def corrections(self, view: SampleCollection, vocabulary: Vocabulary, tags: Tags) -> list[Correction]:
@@ -113,8 +113,7 @@ class LabelField:
         }
         there = {"$in": list(tags)}
         query = {"$or": [{"tags": there}, {paths["label_tags"]: there}]}
-        found = self._samples.find(query, dict.fromkeys(paths.values(), 1), batch_size=10_000)
-        documents = sorted(found, key=lambda document: document["_id"])
+        documents = sorted(self._find(query, *paths.values()), key=lambda document: document["_id"])
         columns = {name: [_at(document, path) for document in documents] for name, path in paths.items()}
         return {"id": [str(document["_id"]) for document in documents], **columns}
 
@@ -132,7 +131,7 @@ class LabelField:
         for chunk in _chunks(ids):
             only = {"$match": {"_id": {"$in": [ObjectId(i) for i in chunk]}}}
             pipeline = [*view._pipeline(), only, {"$project": {"_id": 1}}]
-            found.update(str(document["_id"]) for document in self._samples.aggregate(pipeline))
+            found.update(str(document["_id"]) for document in self._aggregate(pipeline))
         return found
 
     def twice(self, source_ids: Iterable[Any]) -> set[Any]:
@@ -144,7 +143,7 @@ class LabelField:
                 {"$group": {"_id": f"${self.id_path}", "samples": {"$sum": 1}}},
                 {"$match": {"samples": {"$gt": 1}}},
             ]
-            found.update(document["_id"] for document in self._samples.aggregate(group))
+            found.update(document["_id"] for document in self._aggregate(group))
         return found
 
     def correct(
@@ -222,8 +221,14 @@ class LabelField:
             found.update(str(document["_id"]) for document in self._find(query, "_id"))
         return found
 
-    def _find(self, query: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
-        return persist(lambda: list(self._samples.find(query, {path: 1})))
+    def _find(self, query: Mapping[str, Any], *paths: str) -> list[dict[str, Any]]:
+        return persist(lambda: list(self._samples.find(query, dict.fromkeys(paths, 1), batch_size=10_000)))
+
+    def _aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return persist(lambda: list(self._samples.aggregate(pipeline)))
+
+    def _distinct(self, path: str) -> list[Any]:
+        return persist(lambda: self._samples.distinct(path))
 
     def labels(self, ids: Sequence[str]) -> dict[str, str | None]:
         """The labels of samples as they are now, by sample id; samples that are gone are left out."""
@@ -265,7 +270,7 @@ class LabelField:
         """
         label, relevant = f"{self.name}.label", list(tags.relevant)
         found = []
-        for name in self._samples.distinct(label):
+        for name in self._distinct(label):
             query = {
                 label: {"$eq": name},
                 self.stored: {"$nin": [name, None]},
@@ -275,14 +280,14 @@ class LabelField:
             if name is not None:
                 found += [
                     {"id": str(document["_id"]), "label": name, "stored": document[self.stored]}
-                    for document in self._samples.find(query, {self.stored: 1})
+                    for document in self._find(query, self.stored)
                 ]
         inside = self.inside(view, [row["id"] for row in found])
         return [row for row in found if row["id"] in inside]
 
     def set_status(self, view: SampleCollection, reasons: Mapping[str, str]) -> None:
         """Writes why the corrections of a view were not, or would not be, sent; other samples of the view get none."""
-        old = [str(document["_id"]) for document in self._samples.find({self.status: {"$gt": ""}}, {"_id": 1})]
+        old = [str(document["_id"]) for document in self._find({self.status: {"$gt": ""}}, "_id")]
         gone = [i for i in self.inside(view, old) if i not in reasons]
         alike: dict[str | None, list[str]] = {None: gone}
         for sample_id, reason in reasons.items():
