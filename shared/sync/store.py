@@ -138,7 +138,7 @@ class LabelField:
         """Those of these source ids that several samples of the dataset have."""
         found: set[Any] = set()
         for chunk in _chunks(list({i for i in source_ids if i is not None})):
-            group = [
+            group: list[Mapping[str, Any]] = [
                 {"$match": {self.id_path: {"$in": chunk}}},
                 {"$group": {"_id": f"${self.id_path}", "samples": {"$sum": 1}}},
                 {"$match": {"samples": {"$gt": 1}}},
