@@ -34,6 +34,9 @@ MOST_REASONS = 3 << 20  # of their reasons
 MOST_ROWS = 5_000  # of one chunk
 CSV = ("at", "run", "by", "store", "dataset", "label_field", "sample_id", "source_id", "from", "to", "status", "reason")
 
+# Of a chunk: who settled it saw no trace of its write.
+_UNSEEN = {"outcomes": {"$not": {"$elemMatch": {"$or": [{"status": str(Status.DONE)}, {"written": True}]}}}}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -153,31 +156,39 @@ class Journal:
         ask(insert)
         return chunk
 
-    def settle(self, chunk: Chunk, outcomes: Sequence[Outcome], *, sure: bool = True) -> None:
+    def settle(self, chunk: Chunk, outcomes: Sequence[Outcome], *, sure: bool = True) -> bool:
         """Writes down what became of a chunk's rows; durable once it returns.
+
+        Where another run has settled the chunk meanwhile, its outcomes stand: it had the lease, and the samples
+        may have moved on.
 
         Args:
             chunk: gets the outcomes and the state that the journal has afterwards
             outcomes: one a row, in order
-            sure: the store's own answer to the write. Otherwise, where another run has settled the chunk
-                meanwhile, its outcomes stand
+            sure: the store's own answer to the write. It also replaces what another run has settled that looked
+                before the write arrived, and so saw nothing of it
+
+        Returns:
+            whether these are the outcomes that count
         """
         if len(outcomes) != len(chunk.rows):
             raise ValueError(f"{len(outcomes)} outcomes for {len(chunk.rows)} rows")
-        which: dict[str, Any] = {"_id": chunk.id} if sure else {"_id": chunk.id, "state": "intent"}
-        change = {"$set": {"state": "settled", "outcomes": _documents(outcomes)}}
-        if ask(lambda: self._chunks.update_one(which, change)).matched_count or sure:
+        mine = ObjectId()  # known again where the answer to the first try got lost
+        free: list[dict[str, Any]] = [{"state": "intent"}, {"settled": mine}, *([_UNSEEN] if sure else [])]
+        change = {"$set": {"state": "settled", "settled": mine, "outcomes": _documents(outcomes)}}
+        if ask(lambda: self._chunks.update_one({"_id": chunk.id, "$or": free}, change)).matched_count:
             chunk.outcomes, chunk.state = list(outcomes), "settled"
-            return
+            return True
         standing = ask(lambda: self._chunks.find_one({"_id": chunk.id}))
         if standing is None:
             raise StorageError("A chunk of the journal was deleted while it was being settled: start this again.")
         chunk.outcomes, chunk.state = _chunk(standing).outcomes, standing["state"]
+        return False
 
     def reopen(self, chunk: Chunk) -> None:
-        """Leaves it to the next run to look what became of a chunk, whatever another run has settled meanwhile."""
-        ask(lambda: self._chunks.update_one({"_id": chunk.id}, {"$set": {"state": "intent", "outcomes": None}}))
-        chunk.outcomes, chunk.state = None, "intent"
+        """Leaves it to the next run to look what became of a chunk, if another run has settled it too early."""
+        which = {"_id": chunk.id, **_UNSEEN}
+        ask(lambda: self._chunks.update_one(which, {"$set": {"state": "intent", "outcomes": None}}))
 
     def close(self, chunk: Chunk) -> None:
         """Marks a settled chunk as done with: FiftyOne's samples say what its outcomes say."""

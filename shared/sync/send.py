@@ -129,7 +129,8 @@ def recover(
         if chunk.state == "intent":
             found = _read_back(store, [row.source for row in chunk.rows], chunk.run, patience)
             to_do = Outcome(Status.FAILED, reason=TO_DO)
-            journal.settle(chunk, [_judge(row, found) or to_do for row in chunk.rows], sure=False)
+            if not journal.settle(chunk, [_judge(row, found) or to_do for row in chunk.rows], sure=False):
+                continue  # another run has taken over, and sees to the samples
         apply(chunk)
         journal.close(chunk)
     return chunks
@@ -164,9 +165,9 @@ class _Sender:
                 self.journal.reopen(chunk)
             return _all(rows, Status.FAILED, UNKNOWN), ended
         try:
-            self.journal.settle(chunk, outcomes.rows, sure=outcomes.sure)
-            self.apply(chunk)
-            self.journal.close(chunk)
+            if self.journal.settle(chunk, outcomes.rows, sure=outcomes.sure):
+                self.apply(chunk)
+                self.journal.close(chunk)
         except SuiteError as error:
             # Whether or not the journal has the outcomes: the chunk is not closed, and the next run finishes it.
             known = chunk.outcomes or outcomes.rows
@@ -188,8 +189,8 @@ class _Sender:
             # After the intent, which may have waited for its database for longer than a lease lasts.
             self.lease.confirm()
         except StorageError as error:
-            self.journal.settle(chunk, _all(rows, Status.FAILED, f"not sent: {error}"))
-            self.journal.close(chunk)
+            if self.journal.settle(chunk, _all(rows, Status.FAILED, f"not sent: {error}")):
+                self.journal.close(chunk)
             raise
         return chunk
 

@@ -98,8 +98,20 @@ def test_what_was_read_back_does_not_replace_what_another_run_has_settled(db: An
     [theirs] = Journal(db).unfinished("a store")
     Journal(db).settle(theirs, [Outcome(Status.CONFLICT, "x", "y")])
     Journal(db).close(theirs)
-    Journal(db).settle(mine, [DONE], sure=False)
+    assert not Journal(db).settle(mine, [DONE], sure=False)
     assert (mine.state, mine.outcomes) == ("closed", [Outcome(Status.CONFLICT, "x", "y")])
+
+
+@pytest.mark.parametrize("seen", [DONE, Outcome(Status.CONFLICT, "x", "put back", written=True)])
+def test_another_run_that_saw_the_write_knows_better_than_who_made_it(db: Any, seen: Outcome) -> None:
+    mine = Journal(db).intend(rows(2), **ABOUT)
+    [theirs] = Journal(db).unfinished("a store")
+    assert Journal(db).settle(theirs, [Outcome(Status.CONFLICT, "y", "z"), seen], sure=False)
+    Journal(db).close(theirs)
+    assert not Journal(db).settle(mine, [DONE, DONE])
+    assert (mine.state, mine.outcomes) == ("closed", [Outcome(Status.CONFLICT, "y", "z"), seen])
+    Journal(db).reopen(mine)
+    assert Journal(db).unfinished("a store") == []
 
 
 def test_what_the_store_itself_answered_replaces_what_another_run_took_for_granted(db: Any) -> None:
@@ -107,7 +119,7 @@ def test_what_the_store_itself_answered_replaces_what_another_run_took_for_grant
     [theirs] = Journal(db).unfinished("a store")
     Journal(db).settle(theirs, [Outcome(Status.FAILED, None, "to do")])
     Journal(db).close(theirs)
-    Journal(db).settle(mine, [DONE])
+    assert Journal(db).settle(mine, [DONE])
     assert [chunk.outcomes for chunk in Journal(db).unfinished("a store")] == [[DONE]]
 
 
