@@ -43,6 +43,8 @@ QUICK = "&serverSelectionTimeoutMS=500&connectTimeoutMS=500&socketTimeoutMS=2000
 LONGEST = 60.0  # seconds that one run may take
 LURK = 1.5  # seconds for which the outside editor waits for something to put back
 
+_processes = threading.Lock()
+
 
 class _Proxy(Proxy):
     """Says what it dropped of each kind."""
@@ -238,7 +240,7 @@ def _sync(world: World, runs: Sequence[Run]) -> None:
         process = _start(syncer.run, world.found(), world.name, run.operator, run.doom, **params)
         due, undo = sorted(run.jolts), []
         began, resume = time.monotonic(), None
-        while process.is_alive():
+        while _alive(process):
             now = time.monotonic() - began
             while due and due[0].after <= now:
                 jolt = due.pop(0)
@@ -254,7 +256,7 @@ def _sync(world: World, runs: Sequence[Run]) -> None:
             if now > LONGEST:
                 process.kill()
                 raise TimeoutError("a run did not end")
-            process.join(0.01)
+            time.sleep(0.01)
         for _, end in undo:
             end()
         if process.exitcode == -signal.SIGKILL:
@@ -311,12 +313,21 @@ def _start_server() -> None:
 
 def _start(function: Callable, *args: Any, **params: Any) -> Any:
     process = multiprocessing.get_context("forkserver").Process(target=function, args=args, kwargs=params, daemon=True)
-    process.start()
+    with _processes:
+        process.start()
     return process
 
 
+def _alive(process: Any) -> bool:
+    # Starting a process looks after all others too, and of two threads that ask for one's exit code one gets it.
+    with _processes:
+        return process.is_alive()
+
+
 def _end(process: Any, seconds: float) -> None:
-    process.join(seconds)
+    until = time.monotonic() + seconds
+    while _alive(process) and time.monotonic() < until:
+        time.sleep(0.01)
     if process.exitcode != 0:
         process.kill()
         raise RuntimeError(f"an untroubled process ended with {process.exitcode}")

@@ -39,7 +39,11 @@ class Home(NamedTuple):
 
 
 class Doom(NamedTuple):
-    """A signal that the process sends itself right before its nth write, or right after that was answered."""
+    """A signal that the process sends itself right before its nth write, or right after that was answered.
+
+    A stop waits for the next write where it would come between a look at lease or journal and the write to store or
+    samples that follows: a run that hangs there for longer than its lease may write what is out of date.
+    """
 
     write: int
     after: bool
@@ -68,27 +72,39 @@ class _Doomed(monitoring.CommandListener):
     def __init__(self, doom: Doom) -> None:
         self._doom = doom
         self._writes = 0
+        self._met = False
         self._lock = threading.Lock()
         self._request: int | None = None
 
     def started(self, event: Any) -> None:
         if event.command_name not in WRITES or threading.current_thread().name.startswith(OTHERS):
             return
-        if not str(event.command[event.command_name]).startswith(WRITTEN):
+        collection = str(event.command[event.command_name])
+        if not collection.startswith(WRITTEN):
             return
-        with self._lock:  # of the threads that send and settle
+        with self._lock:
             self._writes += 1
-            due = self._writes == self._doom.write
+            due = self._writes >= self._doom.write and not self._met and not self._spared(collection)
+            self._met |= due
         if due:
             if self._doom.after:
                 self._request = event.request_id
             else:
-                os.kill(os.getpid(), self._doom.signal)
+                self._meet()
+
+    def _spared(self, collection: str) -> bool:
+        """Whether a stop here would come between a look at who is in charge and the write: no lease can help that."""
+        looked = ("mbari_leases", "mbari_journal") if self._doom.after else ("rois", "samples.")
+        return self._doom.signal == signal.SIGSTOP and collection.startswith(looked)
 
     def succeeded(self, event: Any) -> None:
         if event.request_id == self._request:
             self._request = None
-            os.kill(os.getpid(), self._doom.signal)
+            self._meet()
+
+    def _meet(self) -> None:
+        # To this thread, which so gets no further; one to the process may reach another first.
+        signal.pthread_kill(threading.get_ident(), self._doom.signal)
 
     def failed(self, event: Any) -> None:
         self.succeeded(event)
