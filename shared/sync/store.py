@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from .corrections import MARKER, SYNCED, Correction, Tags, resolve, sort_tags
 from .labels import Event, Move, history_field, status_field, stored_field, stored_only, updates
 
 CHUNK = 20_000  # ids a query names at most
+VIEW_TRIES = 5
 VIEWS = "sync: "  # how the names of the suite's saved views begin
 UNTAGGED = "edited, not tagged"
 
@@ -316,16 +318,19 @@ class LabelField:
         made = {f"{VIEWS}{name}{own}": begins for begins, name in statuses.items() if self._any(begins)}
         old = {f"{VIEWS}{name}{own}" for name in statuses.values()}
         for name in (old - made.keys()) & set(self.dataset.list_saved_views()):
-            persist(partial(self._delete_view, name))
-        for name, begins in made.items():
-            view = self.dataset.match(ViewField(self.status).starts_with(begins))
-            said = "Made by the suite; each plan replaces it"
-            persist(partial(self.dataset.save_view, name, view, description=said, overwrite=True))
-        return list(made)
+            with suppress(ValueError):  # somebody, or a try whose answer got lost, has deleted it already
+                persist(partial(self.dataset.delete_saved_view, name))
+        return [name for name, begins in made.items() if self._save_view(name, begins)]
 
-    def _delete_view(self, name: str) -> None:
-        if name in self.dataset.list_saved_views():  # else an earlier try did it, and its answer got lost
-            self.dataset.delete_saved_view(name)
+    def _save_view(self, name: str, begins: str) -> bool:
+        view = self.dataset.match(ViewField(self.status).starts_with(begins))
+        said = "Made by the suite; each plan replaces it"
+        for _ in range(VIEW_TRIES):
+            # Another run may save or delete the same view between FiftyOne's look and its write.
+            with suppress(ValueError):
+                persist(partial(self.dataset.save_view, name, view, description=said, overwrite=True))
+                return True
+        return False
 
     def _any(self, begins: str) -> bool:
         among = {"$gte": begins, "$lt": f"{begins}\uffff"}

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import fiftyone as fo
+import fiftyone.core.odm as odm
 import pytest
 from fiftyone import ViewField as F
 
@@ -168,6 +169,18 @@ def test_statuses_of_a_view_are_replaced_and_others_stay(field, dataset):
     assert column(field, "ground_truth_sync") == [None, None, "conflict: c", None]
     assert sorted(dataset.list_saved_views()) == ["mine", "sync: conflicts"]
     assert dataset.load_saved_view("sync: conflicts").values("id") == [third]
+
+
+def test_views_that_another_run_has_deleted_meanwhile_are_no_error(field, dataset):
+    field.set_status(dataset.view(), {ids(field)[0]: "conflict: a", ids(field)[1]: "failed: b"})
+    names = {"conflict": "conflicts", "failed": "failed"}
+    field.save_views(names)
+    field.set_status(dataset.view(), {ids(field)[0]: "conflict: a"})
+    # As another process does it: the dataset in this one does not know.
+    odm.get_db_conn()["datasets"].update_one({"name": dataset.name}, {"$set": {"saved_views": []}})
+    assert field.save_views(names) == ["sync: conflicts"]
+    dataset.reload()
+    assert dataset.list_saved_views() == ["sync: conflicts"]
 
 
 def test_ids_of_several_samples(field, dataset):
