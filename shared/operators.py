@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import gc
-import os
+import getpass
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -282,7 +282,15 @@ def user_name(ctx: Any) -> str | None:
     """Who started it, as far as FiftyOne says: Enterprise knows, the open-source App does not."""
     user = getattr(ctx, "user", None)
     named = getattr(user, "email", None) or getattr(user, "name", None) or getattr(ctx, "user_id", None)
-    return str(named) if named else os.environ.get("USER")
+    return str(named) if named else _account()
+
+
+def _account() -> str | None:
+    """The name of the account that this process runs under."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's number without a name
+        return None
 
 
 def _was_marked_failed(operation: Any) -> bool:

@@ -1,5 +1,6 @@
 """`add_label`: one form adds a name to the vocabulary."""
 
+import unicodedata
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,7 @@ from .common import names, names_of_form
 from .shared.errors import InputError
 from .shared.forms import Form, forget
 from .shared.operators import Job, Spec, SuiteOperator
+from .shared.sync.corrections import OWN_TAGS
 from .shared.sync.store import add_class
 from .shared.vocabulary import add
 
@@ -77,6 +79,10 @@ def _problem(name: str | None, words: Any, near: bool) -> str | None:
         return None
     if name in words:
         return f"{name!r} is in the vocabulary already."
+    if name in OWN_TAGS:
+        return f"{name!r} is a tag of the suite's own and could not be told from a correction."
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        return f"{name!r} holds a character that cannot be seen."
     if name != name.strip():
         return f"{name!r} begins or ends with a space."
     nearest = words.nearest(name)

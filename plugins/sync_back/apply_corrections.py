@@ -105,7 +105,9 @@ def _undo(job: Job, field: Any) -> dict[str, Any]:
     field.move(moves, event)
     done = field.moved([m.sample_id for m in moves], event)
     left.update({"its label changed meanwhile": len(moves) - len(done)} if len(done) < len(moves) else {})
-    message = f"{len(done):,} labels in {field.name!r} are what they were before, and their corrections are open again."
+    message = (
+        f"{len(done):,} labels in {field.name!r} are what they were before; corrections among them are open again."
+    )
     if left:
         message += f" {sum(left.values()):,} were left alone."
     return {

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .shared import samples
 from .shared.artifacts import open_root, scratch
-from .shared.errors import SuiteError
+from .shared.errors import InputError, SuiteError
 from .shared.forms import Form, cached
 from .shared.operators import Job, secrets
 from .shared.sync import plan as plans
-from .shared.sync.corrections import MARKER, Tags
+from .shared.sync.corrections import MARKER, OWN_TAGS, Tags
 from .shared.sync.plan import Line, Status
 from .shared.sync.store import LabelField, vocabulary
 from .shared.sync.stores import Store
@@ -43,6 +43,13 @@ class LabelParams(BaseModel):
         None, title="Tag prefix", description="Such as 'fix:': only tags that begin with it are corrections"
     )
 
+    @field_validator("marker_tag")
+    @classmethod
+    def _of_its_own(cls, marker: str) -> str:
+        if marker in OWN_TAGS - {MARKER}:
+            raise ValueError("this tag has another meaning in the suite")
+        return marker
+
 
 def more_options(form: Form) -> None:
     """The parameters that most people leave alone."""
@@ -60,8 +67,16 @@ def label_field(job: Job) -> LabelField:
 
 
 def names(job: Job) -> Vocabulary:
-    """The vocabulary of the label field."""
-    return vocabulary(job.dataset, job.params.label_field, job.secrets)
+    """The vocabulary of the label field, for an operator that may have a marker tag.
+
+    Raises:
+        InputError: the marker tag is a name of it
+    """
+    words = vocabulary(job.dataset, job.params.label_field, job.secrets)
+    marker = getattr(job.params, "marker_tag", MARKER)
+    if marker in words:
+        raise InputError(f"The marker tag {marker!r} is a name of the vocabulary ({words.origin}); choose another one.")
+    return words
 
 
 def names_of_form(form: Form, field: str) -> Vocabulary | None:
@@ -74,8 +89,21 @@ def names_of_form(form: Form, field: str) -> Vocabulary | None:
         return None
 
 
+def require_ids(job: Job, field: LabelField) -> None:
+    """Refuses an id field that the dataset does not have.
+
+    Without the usual one no label has an id yet, which is said of each label.
+    """
+    usual = LabelParams.model_fields["id_field"].default
+    if job.params.id_field != usual and job.dataset.get_field(field.id_path) is None:
+        raise InputError(
+            f"The dataset {job.dataset.name!r} has no field {job.params.id_field!r} for the ids of labels."
+        )
+
+
 def make_plan(job: Job, field: LabelField, store: Store) -> tuple[list[Line], Tags]:
     """Reads the corrections of the target and what the store holds for them; writes nothing."""
+    require_ids(job, field)
     words = names(job)
     tags = field.tags(words, job.params.marker_tag, job.params.tag_prefix)
     job.run.progress(0, 0, "Reading corrections")
@@ -139,7 +167,7 @@ OUTCOMES = {
     "updated": "updated",
     "already": "already so",
     "conflict": "in conflict",
-    "missing": "not in the store",
+    "missing": "without an id or a record",
     "invalid": "invalid",
     "failed": "failed",
 }

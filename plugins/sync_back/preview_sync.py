@@ -82,7 +82,7 @@ class PreviewSync(SuiteOperator):
             store.close()
         edited = field.untagged_edits(job.view, tags)
         result: dict[str, Any] = {
-            "message": _message(lines, edited, store.name),
+            "message": _message(lines, edited, store.name, job.params.marker_tag),
             "counts": plans.counts(lines) | {"corrections": len(lines), "edited_not_tagged": len(edited)},
             "changes": plans.changes(lines),
             "problems": plans.problems(lines),
@@ -115,12 +115,12 @@ def store_warning(form: Form) -> None:
         form.warning("MBARI_LABEL_STORE is not set here: unless the worker has it, there is no store to ask.")
 
 
-def _message(lines: list[Line], edited: list[dict[str, Any]], store: str) -> str:
+def _message(lines: list[Line], edited: list[dict[str, Any]], store: str, marker: str) -> str:
     if not lines and not edited:
         return f"There is no correction in the target; nothing would be sent to {store}."
     counts = plans.counts(lines)
     said = sentence(counts, OUTCOMES | {"updated": "would change"})
     message = f"Of {many(len(lines), 'correction')} for {store}: {said}."
     if edited:
-        message += f" Edited and not tagged: {many(len(edited), 'label')}; tag them 'needs-sync' to have them sent."
+        message += f" Edited and not tagged: {many(len(edited), 'label')}; a tag {marker!r} has them sent."
     return message

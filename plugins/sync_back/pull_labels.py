@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from .common import LISTED, LabelParams, csv_file, label_field, many, more_options, names
+from .common import LISTED, LabelParams, csv_file, label_field, many, more_options, names, require_ids
 from .preview_sync import store_warning
 from .sending import Sending
 from .shared import samples
@@ -106,6 +106,7 @@ class _Differences:
 
 def _compare(job: Job, field: Any, store: Any, found: _Differences, confirm: Any) -> None:
     """Goes through the target batch by batch; with `confirm` (that the lease is ours) it takes labels in."""
+    require_ids(job, field)
     tags = field.tags(names(job), job.params.marker_tag, job.params.tag_prefix)
     event = Event(job.run.id, job.user, datetime.now(UTC), "pull")
     columns = {
@@ -135,12 +136,14 @@ def _compare(job: Job, field: Any, store: Any, found: _Differences, confirm: Any
             else:
                 found.kinds["compared"] += 1
                 present = {*(on_sample or ()), *(on_label or ())}
-                named = any(name != label for tag, name in tags.names.items() if tag in present)
+                named = not present.isdisjoint(tags.names)  # one that is the label too: somebody has confirmed it
                 kind, move = edits.pulled(label, stored, there.label, sample_id, tags.marker in present, named)
                 if kind:
                     found.add(kind, sample_id, source_id, label, stored, there.label)
                 moves += [move] if move else []
         found.kinds["samples"] += len(rows["id"])
+        if held and not any(one.label or one.other for one in held.values()):
+            store.check()  # says so where it is the path of the label that is wrong
         if confirm:
             confirm()
             field.move(moves, event)
@@ -150,10 +153,13 @@ def _compare(job: Job, field: Any, store: Any, found: _Differences, confirm: Any
 def _result(job: Job, field: Any, found: _Differences, name: str) -> dict[str, Any]:
     kinds = found.kinds
     differ = sum(kinds[k] for k in KINDS)
-    message = f"{kinds['compared']:,} of {kinds['samples']:,} ROIs have a label in {name}; "
+    message = f"{kinds['compared']:,} of {kinds['samples']:,} ROIs have a record in {name}; "
     message += "none differs." if not differ else f"{many(differ, 'label')} {'differs' if differ == 1 else 'differ'}."
     if job.params.apply:
-        message += f" {kinds[edits.CHANGED]:,} labels came in, and the stored labels are those of the store now."
+        message += (
+            f" {kinds[edits.CHANGED]:,} labels came in; the stored labels are what the store holds now, but where a "
+        )
+        message += "correction waits."
     elif kinds[edits.CHANGED]:
         message += f" {kinds[edits.CHANGED]:,} would come in with 'apply'."
     if edited := kinds[edits.EDITED] + kinds[edits.BOTH_EDITED]:

@@ -107,7 +107,7 @@ def _theirs(job: Job, field: Any, lines: list[Line]) -> list[Line]:
     taken = {
         line.correction.sample_id: edits.theirs(line.correction, line.found)
         for line in lines
-        if line.status == Status.CONFLICT and line.found
+        if line.status == Status.CONFLICT and line.found is not None
     }
     field.move(list(taken.values()), event)
     now = field.labels(list(taken))

@@ -149,17 +149,19 @@ def resolve(rows: Mapping[str, Sequence], tags: Tags, vocabulary: Vocabulary) ->
         present = dict.fromkeys((*(on_sample or ()), *(on_label or ())))
         named = {tag: tags.names[tag] for tag in present if tag in tags.names}
         marked = tags.marker in present
-        if named or marked:
+        near = {tag: tags.unknown[tag] for tag in present if tag in tags.unknown}
+        if (named or marked) and not near:
             found = (*named, tags.marker) if marked else tuple(named)
             wanted, problem, reason = _decide(
                 label, stored, set(named.values()), tags.marker if marked else None, not_a_name
             )
         else:
-            near = {tag: tags.unknown[tag] for tag in present if tag in tags.unknown}
             if not near:
                 continue
-            found, wanted, problem, reason = (), None, Status.NOT_IN_VOCABULARY, _not_in_vocabulary(near)
-        alone = marked and not named
+            # Also beside a name or the marker: it may have been meant to say something else.
+            found = (*named, tags.marker) if marked else tuple(named)
+            wanted, problem, reason = None, Status.NOT_IN_VOCABULARY, _not_in_vocabulary(near)
+        alone = marked and not named and not near
         corrections.append(Correction(sample_id, source_id, label, stored, wanted, found, problem, reason, alone))
     return corrections
 

@@ -69,6 +69,8 @@ def undone(rows: Iterable[Mapping[str, Any]], run: str, marker: str) -> tuple[li
                     to=entry["from"],
                     tags_off=(marker, SYNCED),
                     tags_on=tuple(entry.get("tags", ())),
+                    # Else what conflicted before would not any more.
+                    stored=entry.get("stored_before"),
                     note=note,
                 )
             )
@@ -101,9 +103,9 @@ def settled(row: Row, outcome: Outcome) -> Move | None:
 
 
 def theirs(correction: Correction, found: str) -> Move:
-    """The store's label comes in; the correction is dropped, and the history remembers it."""
-    note = {"dropped": correction.wanted}
-    return Move(correction.sample_id, correction.label, found, correction.tags, (SYNCED,), found, note=note)
+    """The store's label ("" takes ours away) comes in; the correction is dropped, and the history remembers it."""
+    note = {"dropped": correction.wanted, "stored_before": correction.expected}
+    return Move(correction.sample_id, correction.label, found or None, correction.tags, (SYNCED,), found, note=note)
 
 
 def pulled(
@@ -134,7 +136,8 @@ def pulled(
         return ONLY_HERE, note
     if stored is not None and here != stored:
         return (EDITED, None) if held == stored else (BOTH_EDITED, None)
-    return CHANGED, Move(sample_id, label, held, stored=held)
+    note_before = {"stored_before": here if stored is None else stored}
+    return CHANGED, Move(sample_id, label, held, stored=held, note=note_before)
 
 
 # How a label here and in the store differ.

@@ -20,7 +20,7 @@ from fiftyone import ViewField
 from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany
 
-from ..errors import InputError
+from ..errors import InputError, SuiteError
 from ..retry import persist
 from ..vocabulary import Vocabulary, load
 from .corrections import MARKER, SYNCED, Correction, Tags, resolve, sort_tags
@@ -357,7 +357,10 @@ def vocabulary(dataset: fo.Dataset, label_field: str, secrets: Mapping[str, str]
         InputError, StorageError: the list cannot be read
     """
     if uri := secrets.get("MBARI_VOCABULARY"):
-        return load(uri, secrets)
+        try:
+            return load(uri, secrets)
+        except SuiteError as error:
+            raise type(error)(f"The list of names in MBARI_VOCABULARY cannot be used: {error}") from error
     classes = dataset.classes.get(label_field) or dataset.default_classes
     if classes:
         return Vocabulary(tuple(classes), f"the classes of {label_field!r}")

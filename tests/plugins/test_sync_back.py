@@ -1,6 +1,7 @@
 """The plugin's operators through FiftyOne's executor: corrections made, applied, sent, pulled, reverted."""
 
 import csv
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -290,3 +291,50 @@ def test_a_name_is_added_in_one_form(plankton):
     assert run("correct_labels", plankton.limit(1), label="Tomopteris")["counts"]["corrected"] == 1
     with pytest.raises(Exception, match="already"):
         run("add_label", plankton, name="Tomopteris")
+
+
+def test_a_tag_that_confirms_the_label_is_an_open_correction_for_a_pull_too(plankton, store):
+    run("pull_labels", plankton, apply=True)
+    plankton.limit(1).tag_samples("Calanus")  # it is Calanus, somebody says
+    store.update_one({"elemental_id": "e0"}, {"$set": {"label": "$label"}})
+    assert run("pull_labels", plankton, apply=True)["counts"]["came_in"] == 0
+    assert sync(plankton)["conflict"] == 1
+    assert labels.held(store)["e0"] == "$label"
+
+
+@pytest.mark.parametrize("theirs", ["$label", None])
+def test_undoing_theirs_brings_the_conflict_back_too(plankton, store, theirs):
+    run("pull_labels", plankton, apply=True)
+    plankton.limit(1).tag_samples("Metridia")
+    store.update_one({"elemental_id": "e0"}, {"$set": {"label": theirs}})
+    done = sync(plankton, on_conflict="theirs")
+    assert plankton.first()["ground_truth_stored"] == (theirs or "")
+    assert plankton.values("ground_truth.label")[0] == theirs
+    run("apply_corrections", plankton, undo=done["run"])
+    assert plankton.first().ground_truth.label == "Calanus"
+    assert plankton.first().tags == ["Metridia"]
+    assert sync(plankton)["conflict"] == 1
+    assert labels.held(store)["e0"] == theirs
+
+
+def test_a_wrong_path_of_the_label_is_no_store_without_labels(plankton, store, monkeypatch):
+    uri = os.environ["MBARI_LABEL_STORE"]
+    monkeypatch.setenv("MBARI_LABEL_STORE", uri.replace("label=label", "label=labl"))
+    with pytest.raises(Exception, match="has a label at 'labl'"):
+        run("pull_labels", plankton, apply=True)
+    plankton.reload()
+    assert not any(plankton.values("ground_truth_stored"))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"marker_tag": "train"}, "another meaning"),
+        ({"marker_tag": "Metridia"}, "is a name of the vocabulary"),
+        ({"id_field": "nope"}, "has no field 'nope'"),
+        ({"label_field": "nope"}, "does not exist|no Classification field"),
+    ],
+)
+def test_parameters_that_would_mean_something_else_are_refused(plankton, params, message):
+    with pytest.raises(Exception, match=message):
+        run("preview_sync", plankton, **params)

@@ -291,6 +291,11 @@ class MongoStore:
                 "correct the key `id` of MBARI_LABEL_STORE."
             )
         with_label = sum(isinstance(at(record, settings.label), str) for record in few)
+        if few and not with_label:
+            raise StorageError(
+                f"None of the first {len(few)} records of {self.name} has a label at {settings.label!r}: unless none "
+                "is labelled yet, correct the key `label` of MBARI_LABEL_STORE."
+            )
         line = f"{self.name}: about {about:,} records"
         if few:
             line += f"; of the first {len(few)}, {with_id} have an id and {with_label} a label"

@@ -133,8 +133,11 @@ def test_a_tag_that_is_nearly_a_name_is_reported_and_never_used():
         "'pseudo nitzschia' is not in the vocabulary: did you mean 'Pseudo-nitzschia'?"
     )
     assert not applicable(correction)
-    # Beside a name it is left where it is.
-    assert said(one("Oithona", ["Calanu", "Calanus"])) == ("Calanus", "Oithona", None, ("Calanus",))
+    # Beside a name, or the marker, it may have been meant to say something else.
+    for beside in ("Calanus", MARKER):
+        correction = one("Oithona", ["Calanu", beside], stored="Oithona")
+        assert said(correction) == (None, "Oithona", Status.NOT_IN_VOCABULARY, (beside,))
+        assert not applicable(correction)
 
 
 def test_the_tag_with_its_prefix_is_what_is_removed():
