@@ -11,7 +11,6 @@ from .shared.errors import InputError, SuiteError
 from .shared.forms import Form, cached
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
-from .shared.sync.corrections import applicable
 from .shared.sync.store import LabelField, vocabulary
 
 HUB = tuple(f"yolo{family}{size}-cls.pt" for family in ("v8", "11", "26") for size in "nsmlx")
@@ -245,7 +244,7 @@ def _corrections(view: Any, label_field: str, given: Mapping[str, str]) -> list[
         corrections = field.corrections(view, words, field.tags(words))
     except SuiteError as error:
         return [f"Whether corrections are open is not known: {error}"]
-    count = sum(c.label != c.wanted for c in corrections if applicable(c))
+    count = sum(c.label != c.wanted for c in corrections if not c.marked)  # doubtful ones are open as well
     return [f"{count:,} ROIs have a correction that is not applied: the old label is trained on."] if count else []
 
 
