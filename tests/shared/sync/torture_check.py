@@ -128,7 +128,7 @@ def _settled(roi: Roi, after: Mapping[str, Any], tags: set[str], ever: set[str])
     label, stored = _label(after), after.get("ground_truth_stored")
     if "synced" not in tags:
         yield f"the correction of {roi.source} is gone, and it is not synced"
-    if label != stored:
+    if (label or "") != stored:
         yield f"{roi.source} is labelled {label!r} and its stored label is {stored!r}"
     if stored not in ever or roi.records != 1:
         yield f"{roi.source} is synced as {stored!r}, which the store never held: {sorted(ever)}"
