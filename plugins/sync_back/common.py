@@ -15,7 +15,7 @@ from .shared.sync import plan as plans
 from .shared.sync.corrections import MARKER, OWN_TAGS, Tags
 from .shared.sync.plan import Line, Status
 from .shared.sync.store import LabelField, vocabulary
-from .shared.sync.stores import Store
+from .shared.sync.stores import Store, open_store
 from .shared.vocabulary import Vocabulary
 
 LISTED = 100  # lines of a plan shown in a result; the CSV and the saved views have all of them
@@ -87,6 +87,11 @@ def names_of_form(form: Form, field: str) -> Vocabulary | None:
     except SuiteError as error:
         form.error(str(error))
         return None
+
+
+def label_store(job: Job) -> Store:
+    """The label store that the secrets name; to be closed."""
+    return open_store(job.secrets.get("MBARI_LABEL_STORE"), job.secrets.get("MBARI_LABEL_STORE_TOKEN"))
 
 
 def require_ids(job: Job, field: LabelField) -> None:

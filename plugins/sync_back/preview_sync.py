@@ -1,6 +1,7 @@
 """`preview_sync`: what `sync_back` would do now, line by line; no label, tag or store is touched."""
 
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from .common import (
     LabelParams,
     csv_file,
     label_field,
+    label_store,
     listed,
     make_plan,
     many,
@@ -23,7 +25,6 @@ from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator, secrets
 from .shared.sync import plan as plans
 from .shared.sync.plan import Line, Status
-from .shared.sync.stores import open_store
 
 UNTAGGED = "edited, not tagged"
 VIEWS = {
@@ -75,11 +76,8 @@ class PreviewSync(SuiteOperator):
         """Makes the plan and shows it."""
         field = label_field(job)
         field.index()
-        store = open_store(job.secrets.get("MBARI_LABEL_STORE"), job.secrets.get("MBARI_LABEL_STORE_TOKEN"))
-        try:
+        with closing(label_store(job)) as store:
             lines, tags = make_plan(job, field, store)
-        finally:
-            store.close()
         edited = field.untagged_edits(job.view, tags)
         result: dict[str, Any] = {
             "message": _message(lines, edited, store.name, job.params.marker_tag),

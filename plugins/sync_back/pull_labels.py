@@ -3,12 +3,13 @@
 import csv
 import io
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field
 
-from .common import LISTED, LabelParams, csv_file, label_field, many, more_options, names, require_ids
+from .common import LISTED, LabelParams, csv_file, label_field, label_store, many, more_options, names, require_ids
 from .preview_sync import store_warning
 from .sending import Sending
 from .shared import samples
@@ -17,7 +18,6 @@ from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import edits
 from .shared.sync.labels import Event
-from .shared.sync.stores import open_store
 
 BATCH = 20_000  # samples compared at a time
 MOST_LINES = 100_000  # differences that the CSV lists
@@ -68,12 +68,9 @@ class PullLabels(SuiteOperator):
                 name = sending.store.name
         else:
             field.index()
-            store = open_store(job.secrets.get("MBARI_LABEL_STORE"), job.secrets.get("MBARI_LABEL_STORE_TOKEN"))
-            try:
+            with closing(label_store(job)) as store:
                 _compare(job, field, store, found, None)
                 name = store.name
-            finally:
-                store.close()
         if not found.kinds["compared"]:
             raise InputError(
                 f"None of {found.kinds['samples']:,} ROIs has a label in {name} by its {field.id_path!r}; is that the "

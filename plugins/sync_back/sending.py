@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from .common import label_store
 from .shared.operators import Job
 from .shared.retry import persist
 from .shared.sync import edits, send
@@ -11,7 +12,7 @@ from .shared.sync.labels import Event
 from .shared.sync.lease import Lease
 from .shared.sync.plan import Line, Status
 from .shared.sync.store import open_field
-from .shared.sync.stores import Store, open_store
+from .shared.sync.stores import Store
 
 
 class Sending:
@@ -30,7 +31,7 @@ class Sending:
 
     def __enter__(self) -> "Sending":
         job = self._job
-        self.store = open_store(job.secrets.get("MBARI_LABEL_STORE"), job.secrets.get("MBARI_LABEL_STORE_TOKEN"))
+        self.store = label_store(job)
         try:
             job.run.progress(0, 0, "Waiting for other runs that write to the store")
             self._lease = Lease(job.db, self.store.name, job.run.id).acquire()

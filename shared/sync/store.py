@@ -29,7 +29,6 @@ from .labels import Event, Move, history_field, status_field, stored_field, stor
 CHUNK = 20_000  # ids a query names at most
 VIEW_TRIES = 5
 VIEWS = "sync: "  # how the names of the suite's saved views begin
-UNTAGGED = "edited, not tagged"
 
 
 class LabelField:
@@ -384,6 +383,3 @@ def _at(document: Mapping[str, Any], path: str) -> Any:
 def _chunks(ids: Sequence[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(ids), CHUNK):
         yield list(ids[start : start + CHUNK])
-
-
-__all__ = ["MARKER", "SYNCED", "UNTAGGED", "VIEWS", "LabelField", "add_class", "vocabulary"]
