@@ -211,12 +211,12 @@ def test_stops_between_images(tmp_path: Path) -> None:
         def stopping(self) -> bool:
             return self.done == 3
 
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     result = build(two_classes(tmp_path), tmp_path / "out", workers=2, monitor=Impatient())
     assert result.stopped
     assert result.rows["used"].to_pylist() == [True] * 3 + [False] * 9
     assert result.left_out == {"the run was stopped": 9}
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads  # those of other tests' database clients may have ended
 
 
 def test_a_disk_that_fills_up_is_said_plainly(tmp_path: Path) -> None:
