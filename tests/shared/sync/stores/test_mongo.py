@@ -638,7 +638,11 @@ def guarded_uri(admin: MongoClient, login: str, name: str) -> str:
     return f"mongodb://{login}{host}:{port}/{name}?collection=labels&{TIMEOUTS}"
 
 
-@pytest.mark.parametrize("login", ["bot:wrong-" + PASSWORD[-8:] + "@", "nobody:" + quote_plus(PASSWORD) + "@"])
+@pytest.mark.parametrize(
+    "login",
+    ["bot:wrong-" + PASSWORD[-8:] + "@", "nobody:" + quote_plus(PASSWORD) + "@"],
+    ids=["password", "name"],  # the same in every process, unlike the password
+)
 def test_a_wrong_password_or_name_is_one_sentence(guarded: MongoClient, login: str) -> None:
     with (
         user(guarded, "readWrite") as name,
