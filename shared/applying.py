@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import runtimes
 from .artifacts import open_root
-from .classifier import predict, runtimes, weights
+from .classifier import predict, weights
 from .lineage.registry import Registry, VersionRecord, is_registered
 from .runs import Monitor
 

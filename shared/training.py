@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__
+from . import __version__, runtimes
 from .artifacts import Artifacts, scratch
-from .classifier import data, metrics, predict, runtimes, train, weights
+from .classifier import data, metrics, predict, train, weights
 from .errors import StorageError
 from .lineage import manifest, plots
 from .lineage.registry import CANDIDATE, Registry, VersionRecord, check_name, is_registered, new_version

@@ -80,9 +80,8 @@ class ApplyModel(SuiteOperator):
 
     def work(self, job: Job) -> dict[str, Any]:
         """Applies the model to the target."""
-        from .shared import applying
+        from .shared import applying, runtimes
         from .shared.artifacts import scratch
-        from .shared.classifier import runtimes
         from .shared.media import Media
 
         params, run = job.params, job.run

@@ -1,1 +1,1 @@
-"""Image classifiers: training data, training, weights, runtimes, prediction, metrics."""
+"""Image classifiers: training data, training, weights, prediction, metrics."""

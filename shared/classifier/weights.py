@@ -51,6 +51,11 @@ class Classifier:
     family: str
     sha256: str
 
+    @property
+    def outputs(self) -> int:
+        """C, the number of classes."""
+        return len(self.names)
+
 
 def load(path: Path, *, framing: str | None = None, imgsz: int | None = None) -> Classifier:
     """Loads a classifier.

@@ -73,7 +73,7 @@ def _bound(files: list[Path], weights: Path, what: str) -> dict[str, Any]:
     """End to end on many images, over what decoding and the network by themselves would allow."""
     import numpy as np
 
-    from shared.classifier import runtimes
+    from shared import runtimes
     from shared.classifier import weights as loader
     from shared.framing import frame
     from shared.media import Media, decode, map_threads

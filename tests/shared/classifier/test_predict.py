@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from shared.classifier import runtimes, weights
+from shared import runtimes
+from shared.classifier import weights
 from shared.classifier.predict import Predictions, predict, softmax
 from shared.errors import ImageError, StorageError
 from shared.framing import frame
@@ -61,7 +62,7 @@ def test_every_image_arrives_once_in_order(workers, rois, classifier, runtime):
     assert [i for b in batches for i in b.ids] == [f"id{i}" for i in range(len(rois))]
     assert {len(b.ids) for b in batches} == {10}
     np.testing.assert_allclose(np.concatenate([b.logits for b in batches]), expected(rois), atol=1e-4)
-    assert (totals.predicted, totals.unreadable, totals.stopped) == (60, 0, False)
+    assert (totals.done, totals.unreadable, totals.stopped) == (60, 0, False)
     assert totals.seconds > 0
 
 
@@ -75,7 +76,7 @@ def test_the_real_thing_end_to_end(rois, checkpoint):
 
 def test_no_images_are_no_error(classifier, runtime):
     totals, batches = run([], classifier, runtime)
-    assert (totals.predicted, batches) == (0, [])
+    assert (totals.done, batches) == (0, [])
 
 
 def test_unreadable_images_are_reported_and_the_rest_goes_on(rois, classifier, runtime, tmp_path):
@@ -92,7 +93,7 @@ def test_unreadable_images_are_reported_and_the_rest_goes_on(rois, classifier, r
     unreadable = [u for b in batches for u in b.unreadable]
     assert sorted([i for i, _ in unreadable] + good) == sorted(i for i, _ in named(paths))
     assert all(reason.endswith(".") for _, reason in unreadable)
-    assert (totals.predicted, totals.unreadable) == (60, 23)
+    assert (totals.done, totals.unreadable) == (60, 23)
     assert any(not b.ids and b.logits.shape == (0, 3) for b in batches)
 
 
@@ -119,7 +120,7 @@ def test_progress_is_told_and_a_stop_ends_at_the_next_batch(rois, classifier, ru
 
     totals, batches = run(endless(), classifier, runtime, monitor=monitor, total=1000)
     assert totals.stopped
-    assert totals.predicted == sum(len(b.ids) for b in batches) == 20
+    assert totals.done == sum(len(b.ids) for b in batches) == 20
     assert monitor.seen == [(10, 1000, "Classifying ROIs"), (20, 1000, "Classifying ROIs")]
     assert len(taken) < 200
 

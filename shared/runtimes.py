@@ -1,11 +1,11 @@
-"""A classifier on some hardware: torch on a GPU or CPU, or OpenVINO on a CPU.
+"""A network on some hardware: torch on a GPU or CPU, or OpenVINO on a CPU.
 
-With `auto` precision most of the work is done in half precision. Where the two leading classes come
+With `auto` precision the work is done in half precision; for a network, where the two leading classes come
 out so close that rounding may have swapped them, that image is computed again in full precision: so
 the top class is that of full precision, at a fraction of its cost.
 
 Every batch that reaches a network has the same number of images (the last is filled up), and each
-image's logits depend on itself alone, so that results do not depend on how images were cut into
+image's outputs depend on itself alone, so that results do not depend on how images were cut into
 batches, and a run that goes on where another was killed ends with the same numbers.
 """
 
@@ -22,8 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ..errors import InputError
-from .weights import Classifier
+from .errors import InputError
 
 RUNTIMES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "full")
@@ -49,15 +48,39 @@ _BATCH_SECONDS = 1.0
 _BATCH_MAX = 64
 
 
+class Network(Protocol):
+    """What can be made ready to run: a network, or a backbone of embeddings."""
+
+    @property
+    def imgsz(self) -> int:
+        """Side of the square images that it sees, in pixels."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Per channel (RGB), subtracted from pixels that were scaled to 0..1."""
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Per channel, what they are divided by after that."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """From normalised images (N, 3, imgsz, imgsz) to outputs (N, K): logits, or vectors."""
+
+    @property
+    def outputs(self) -> int:
+        """K."""
+
+
 class _Pass(Protocol):
-    """From any number of images, uint8 (N, S, S, 3), to float32 logits (N, C)."""
+    """From any number of images, uint8 (N, S, S, 3), to float32 outputs (N, K)."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass
 class Runtime:
-    """Callable: images, uint8 (N, S, S, 3) RGB, any N, to float32 logits (N, C). For one thread at a time.
+    """Callable: images, uint8 (N, S, S, 3) RGB, any N, to float32 outputs (N, K). For one thread at a time.
 
     Attributes:
         description: what it runs on, such as "openvino bfloat16, close calls in float32"
@@ -71,13 +94,13 @@ class Runtime:
     unit: float = 0.0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Logits of images; see the class."""
-        logits = self.first(images)
-        if self.again is not None and logits.shape[0]:
-            close = close_calls(logits, CLOSE_UNITS * self.unit)
+        """Outputs of images; see the class."""
+        outputs = self.first(images)
+        if self.again is not None and outputs.shape[0]:
+            close = close_calls(outputs, CLOSE_UNITS * self.unit)
             if close.any():
-                logits[close] = self.again(images[close])
-        return logits
+                outputs[close] = self.again(images[close])
+        return outputs
 
 
 def close_calls(logits: np.ndarray, tolerance: float) -> np.ndarray:
@@ -100,21 +123,24 @@ def close_calls(logits: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def build(
-    classifier: Classifier,
+    network: Network,
     *,
     runtime: str = "auto",
     precision: str = "auto",
     device: str = "auto",
     batch_size: int | None = None,
+    settle: bool = True,
 ) -> Runtime:
-    """Makes a classifier ready to run.
+    """Makes a network ready to run.
 
     Args:
-        classifier: is not changed, and may be built several times
+        network: is not changed, and may be built several times
         runtime: `torch`, `openvino`, or `auto`: torch on a GPU, on a CPU OpenVINO where it is installed
-        precision: `auto` (half precision where the hardware has it, close calls in full) or `full`
+        precision: `auto` (half precision where the hardware has it) or `full`
         device: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:<n>`
         batch_size: images at a time; by default what fits the memory (GPU) or takes about a second (CPU)
+        settle: whether close calls between an image's two largest outputs are computed again in full precision,
+            as befits a classifier
 
     Raises:
         InputError: if there is no such choice here
@@ -130,12 +156,12 @@ def build(
     if place.type == "cuda":
         if runtime == "openvino":
             raise InputError("OpenVINO runs on the CPU: choose the runtime torch, or the device cpu.")
-        return _build_cuda(classifier, place, precision, batch_size)
+        return _build_cuda(network, place, precision, batch_size, settle)
     if runtime == "openvino" and not has_openvino:
         raise InputError("OpenVINO is not installed on this worker: choose the runtime torch.")
     if runtime == "torch" or not has_openvino:
-        return _build_torch_cpu(classifier, precision, batch_size)
-    return _build_openvino(classifier, precision, batch_size)
+        return _build_torch_cpu(network, precision, batch_size, settle)
+    return _build_openvino(network, precision, batch_size, settle)
 
 
 def cores() -> int:
@@ -163,20 +189,20 @@ def _device(device: str) -> torch.device:
     return place
 
 
-class _Network(torch.nn.Module):
-    """A classifier that takes images as they are in memory: uint8 (N, S, S, 3)."""
+class _FromPixels(torch.nn.Module):
+    """A network with its normalisation, which takes images as they are in memory: uint8 (N, S, S, 3)."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, classifier: Classifier, half: torch.dtype | None = None) -> None:
+    def __init__(self, network: Network, half: torch.dtype | None = None) -> None:
         super().__init__()
-        self.module = copy.deepcopy(classifier.module)
+        self.module = copy.deepcopy(network.module)
         self.dtype = torch.float32
         if half is not None:
             self.module, self.dtype = self.module.to(half), half
-        self.register_buffer("mean", 255 * torch.tensor(classifier.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(classifier.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255 * torch.tensor(network.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(network.std).view(1, 3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         # (N, S, S, 3) in memory is (N, 3, S, S) with channels last: no copy.
@@ -203,9 +229,9 @@ def _parts(images: np.ndarray, size: int) -> list[tuple[np.ndarray, int]]:
     return list(zip(parts, sizes, strict=True))
 
 
-def _batch_that_takes(run: _Pass, classifier: Classifier, part: int) -> int:
+def _batch_that_takes(run: _Pass, network: Network, part: int) -> int:
     """A number of images, in whole parts, that `run` takes about `_BATCH_SECONDS` for."""
-    images = np.zeros((part, classifier.imgsz, classifier.imgsz, 3), np.uint8)
+    images = np.zeros((part, network.imgsz, network.imgsz, 3), np.uint8)
     began = time.monotonic()
     run(images)
     if time.monotonic() - began < _BATCH_SECONDS:
@@ -251,15 +277,17 @@ class _TorchPass:
             return self._network(torch.from_numpy(images).to(self._place)).float().cpu().numpy()
 
 
-def _build_torch_cpu(classifier: Classifier, precision: str, batch_size: int | None) -> Runtime:
+def _build_torch_cpu(network: Network, precision: str, batch_size: int | None, settle: bool) -> Runtime:
     place = torch.device("cpu")
     part = min(batch_size or _TORCH_PART_CPU, _TORCH_PART_CPU)
-    full = _TorchPass(_Network(classifier), place, part)
     if precision == "full" or not _cpu_has_bfloat16():
-        return Runtime("torch float32", batch_size or _batch_that_takes(full, classifier, part), full)
-    half = _TorchPass(_Network(classifier), place, part, autocast=True)
-    full.part = min(_TORCH_PART_CLOSE, part)
-    size = batch_size or _batch_that_takes(half, classifier, part)
+        full = _TorchPass(_FromPixels(network), place, part)
+        return Runtime("torch float32", batch_size or _batch_that_takes(full, network, part), full)
+    half = _TorchPass(_FromPixels(network), place, part, autocast=True)
+    size = batch_size or _batch_that_takes(half, network, part)
+    if not settle:
+        return Runtime("torch bfloat16", size, half)
+    full = _TorchPass(_FromPixels(network), place, min(_TORCH_PART_CLOSE, part))
     unit = torch.finfo(torch.bfloat16).eps
     return Runtime("torch bfloat16, close calls in float32", size, half, full, unit)
 
@@ -270,24 +298,22 @@ def _cpu_has_bfloat16() -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
 
 
-def _build_cuda(classifier: Classifier, place: torch.device, precision: str, batch_size: int | None) -> Runtime:
-    full = _TorchPass(_Network(classifier), place, 1)
-    first, again, name, unit = full, None, "torch float32", 0.0
-    if precision == "auto":
-        first, again = _TorchPass(_Network(classifier, torch.float16), place, 1), full
-        name, unit = "torch float16, close calls in float32", torch.finfo(torch.float16).eps
-    size = batch_size or _batch_that_fits(first, classifier, place)
-    first.part = size
-    if again is not None:
-        # Close calls are few: small parts, so that little of them is filling.
-        again.part = max(1, size // 8)
-    return Runtime(f"{name} on {torch.cuda.get_device_name(place)}", size, first, again, unit)
+def _build_cuda(network: Network, place: torch.device, precision: str, batch_size: int | None, settle: bool) -> Runtime:
+    half = precision == "auto"
+    first = _TorchPass(_FromPixels(network, torch.float16 if half else None), place, 1)
+    first.part = size = batch_size or _batch_that_fits(first, network, place)
+    name, on = "torch float16" if half else "torch float32", torch.cuda.get_device_name(place)
+    if not (half and settle):
+        return Runtime(f"{name} on {on}", size, first)
+    # Close calls are few: small parts, so that little of them is filling.
+    again = _TorchPass(_FromPixels(network), place, max(1, size // 8))
+    return Runtime(f"{name}, close calls in float32 on {on}", size, first, again, torch.finfo(torch.float16).eps)
 
 
-def _batch_that_fits(run: _TorchPass, classifier: Classifier, place: torch.device) -> int:
+def _batch_that_fits(run: _TorchPass, network: Network, place: torch.device) -> int:
     """A power of two of images, up to `_TORCH_PART_GPU`, that takes at most half of the GPU's free memory."""
     run.part = 8
-    images = np.zeros((8, classifier.imgsz, classifier.imgsz, 3), np.uint8)
+    images = np.zeros((8, network.imgsz, network.imgsz, 3), np.uint8)
     torch.cuda.reset_peak_memory_stats(place)
     before = torch.cuda.memory_allocated(place)
     run(images)
@@ -325,11 +351,11 @@ def _keep(request: Any, logits: np.ndarray) -> None:
     logits[:] = request.get_output_tensor().data[: len(logits)]
 
 
-def _build_openvino(classifier: Classifier, precision: str, batch_size: int | None) -> Runtime:
+def _build_openvino(network: Network, precision: str, batch_size: int | None, settle: bool) -> Runtime:
     import openvino
 
     core = openvino.Core()
-    network = _Network(classifier).eval()
+    from_pixels = _FromPixels(network).eval()
     streams = cores()
     part = _OPENVINO_PART if batch_size is None else max(1, min(_OPENVINO_PART, math.ceil(batch_size / streams)))
 
@@ -341,18 +367,21 @@ def _build_openvino(classifier: Classifier, precision: str, batch_size: int | No
             "INFERENCE_NUM_THREADS": streams,
             "INFERENCE_PRECISION_HINT": bits,
         }
-        model.reshape([part, classifier.imgsz, classifier.imgsz, 3])
-        return _OpenVinoPass(core.compile_model(model, "CPU", options), part, len(classifier.names))
+        model.reshape([part, network.imgsz, network.imgsz, 3])
+        return _OpenVinoPass(core.compile_model(model, "CPU", options), part, network.outputs)
 
     with torch.inference_mode():
-        example = torch.zeros(2, classifier.imgsz, classifier.imgsz, 3, dtype=torch.uint8)
-        model = openvino.convert_model(network, example_input=example)
+        example = torch.zeros(2, network.imgsz, network.imgsz, 3, dtype=torch.uint8)
+        model = openvino.convert_model(from_pixels, example_input=example)
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "full" or not has_bfloat16:
         run = compiled("f32", part)
-        size = batch_size or _batch_that_takes(run, classifier, part * streams)
+        size = batch_size or _batch_that_takes(run, network, part * streams)
         return Runtime("openvino float32", size, run)
-    half, full = compiled("bf16", part), compiled("f32", _OPENVINO_PART_CLOSE)
-    size = batch_size or _batch_that_takes(half, classifier, part * streams)
+    half = compiled("bf16", part)
+    size = batch_size or _batch_that_takes(half, network, part * streams)
+    if not settle:
+        return Runtime("openvino bfloat16", size, half)
     unit = torch.finfo(torch.bfloat16).eps
+    full = compiled("f32", _OPENVINO_PART_CLOSE)
     return Runtime("openvino bfloat16, close calls in float32", size, half, full, unit)

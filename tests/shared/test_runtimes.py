@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from shared.classifier import runtimes, weights
+from shared import runtimes
+from shared.classifier import weights
 from shared.classifier.predict import softmax
 from shared.errors import InputError
 from shared.framing import frame
@@ -183,10 +184,10 @@ class Greedy(torch.nn.Module):
 
 def test_a_gpu_out_of_memory_gets_smaller_parts(classifier, images):
     greedy = replace(classifier, module=Greedy(3), names=("r", "g", "b"))
-    run = runtimes._TorchPass(runtimes._Network(greedy), torch.device("cpu"), 16)
+    run = runtimes._TorchPass(runtimes._FromPixels(greedy), torch.device("cpu"), 16)
     np.testing.assert_allclose(run(images), images.mean((1, 2)) / 255, atol=1e-4)
     assert run.part == 2
-    hopeless = runtimes._TorchPass(runtimes._Network(replace(greedy, module=Greedy(0))), torch.device("cpu"), 16)
+    hopeless = runtimes._TorchPass(runtimes._FromPixels(replace(greedy, module=Greedy(0))), torch.device("cpu"), 16)
     with pytest.raises(InputError, match="too little free memory"):
         hopeless(images)
 
