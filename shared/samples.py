@@ -19,6 +19,7 @@ from pymongo import UpdateMany, UpdateOne
 
 from .errors import InputError
 from .sync.labels import label_id
+from .vectors import read as read_vectors  # noqa: F401
 
 BATCH = 2048
 SPLITS = ("train", "val", "test")
