@@ -20,6 +20,8 @@ from .layout import Layout
 MARK = "mbari"  # the part of a run's config that says that the suite made it, when, and with what
 UNFINISHED = "__unfinished"  # ends the key that a run has until it is whole
 
+CHUNK = 20_000  # ids a query, far from the 16 MB of a MongoDB document
+
 KINDS = {"visualization": "a map", "similarity": "a similarity index"}
 
 
@@ -42,9 +44,10 @@ def register_map(
     dataset: fo.Dataset,
     key: str,
     layout: Layout,
-    sample_ids: Sequence[str],
+    ids: Sequence[str],
     *,
     embeddings_field: str,
+    patches_field: str | None = None,
     backbone: str | None = None,
 ) -> int:
     """Makes points the map that the App's Embeddings panel shows under `key`, in place of our earlier one.
@@ -55,12 +58,13 @@ def register_map(
         dataset: the dataset
         key: the brain key
         layout: N points
-        sample_ids: the ids of the N samples
+        ids: the ids of the N samples, or of the N labels of the patches field
         embeddings_field: where the vectors came from
+        patches_field: a `Detections` field whose labels have the vectors, instead of the samples
         backbone: what made the vectors; the panel shows it
 
     Returns:
-        how many points were left out because their samples have been deleted since
+        how many points were left out because their samples or labels have been deleted since
 
     Raises:
         InputError: the key is in use by others, or all samples are gone
@@ -68,32 +72,34 @@ def register_map(
     from fiftyone.brain.visualization import PCAVisualizationConfig, UMAPVisualizationConfig, VisualizationResults
 
     _refuse_taken(dataset, key, "visualization")
-    kept = _still_there(dataset, sample_ids)
-    if not kept.any():
-        raise InputError("None of the samples is left in the dataset: they were deleted while the map was computed.")
-    points, ids = layout.points[kept], np.asarray(sample_ids)[kept]
+    owners = _samples_of(dataset, ids, patches_field)
+    kept = [row for row, identity in enumerate(ids) if identity in owners]
+    if not kept:
+        raise InputError("None of the ROIs is left in the dataset: they were deleted while the map was computed.")
+    points, sample_ids = layout.points[kept], np.array([owners[ids[row]] for row in kept])
+    label_ids = np.array([ids[row] for row in kept]) if patches_field else None
     make = UMAPVisualizationConfig if layout.method == "umap" else PCAVisualizationConfig
-    options = {"embeddings_field": embeddings_field, "model": backbone, MARK: _mark(layout.ran), **layout.parameters}
-    config = make(**options)
+    fields = {"embeddings_field": embeddings_field, "patches_field": patches_field}
+    config = make(model=backbone, **{MARK: _mark(layout.ran)}, **fields, **layout.parameters)
 
     def write(unfinished: str) -> None:
         method = config.build()
         method.register_run(dataset, unfinished)
-        results = VisualizationResults(dataset, config, unfinished, points, sample_ids=ids)
+        results = VisualizationResults(dataset, config, unfinished, points, sample_ids, label_ids)
         method.save_run_results(dataset, unfinished, results, cache=False)
 
     _replace(dataset, key, write)
-    return int(np.count_nonzero(~kept))
+    return len(ids) - len(kept)
 
 
-def register_similarity(dataset: fo.Dataset, key: str, embeddings_field: str) -> int:
+def register_similarity(dataset: fo.Dataset, key: str, embeddings_field: str, patches_field: str | None = None) -> int:
     """Makes an index for the App's sort by similarity (cosine) under `key`, in place of our earlier one.
 
     It reads the vectors from the field whenever it is opened: always those of the whole dataset, as they are then.
     FiftyOne takes their mean away before it compares directions.
 
     Returns:
-        how many samples it covers now
+        how many samples, or labels of the patches field, it covers now
 
     Raises:
         InputError: the key is in use by others, or vectors of the dataset cannot be compared
@@ -101,17 +107,18 @@ def register_similarity(dataset: fo.Dataset, key: str, embeddings_field: str) ->
     import fiftyone.brain as fob
 
     _refuse_taken(dataset, key, "similarity")
-    options = {"backend": "sklearn", "metric": "cosine", "progress": False, MARK: _mark("FiftyOne's sklearn index")}
+    fields = {"embeddings": embeddings_field, "patches_field": patches_field}
+    options = {**fields, "backend": "sklearn", "metric": "cosine", MARK: _mark("FiftyOne's sklearn index")}
     size = 0
 
     def write(unfinished: str) -> None:
         nonlocal size
         try:
-            index = fob.compute_similarity(dataset, embeddings=embeddings_field, brain_key=unfinished, **options)
+            index = fob.compute_similarity(dataset, brain_key=unfinished, **options)
         except ValueError as error:  # numpy's: vectors of uneven length make no matrix
             raise InputError(
-                f"No similarity index can be made: it covers the whole dataset, where {embeddings_field!r} has vectors of "
-                "different lengths; compute those embeddings again."
+                f"No similarity index can be made: it covers the whole dataset, where {embeddings_field!r} has vectors "
+                "of different lengths; compute those embeddings again."
             ) from error
         finally:
             dataset._brain_cache.pop(unfinished, None)
@@ -150,14 +157,22 @@ def _refuse_taken(dataset: fo.Dataset, key: str, kind: str) -> None:
         raise InputError(problem)
 
 
-def _still_there(dataset: fo.Dataset, sample_ids: Sequence[str], size: int = 20_000) -> np.ndarray:
-    """Which of N samples the dataset has, shape (N,), bool."""
-    there: set[str] = set()
-    for start in range(0, len(sample_ids), size):
-        chunk = [ObjectId(sample_id) for sample_id in sample_ids[start : start + size]]
-        found = dataset._sample_collection.find({"_id": {"$in": chunk}}, {"_id": 1})
-        there.update(str(document["_id"]) for document in found)
-    return np.array([sample_id in there for sample_id in sample_ids], dtype=bool)
+def _samples_of(dataset: fo.Dataset, ids: Sequence[str], patches_field: str | None) -> dict[str, str]:
+    """The sample of each id, of samples or of labels, that the dataset has."""
+    collection = dataset._sample_collection
+    found: dict[str, str] = {}
+    if patches_field is None:
+        for start in range(0, len(ids), CHUNK):
+            chunk = [ObjectId(identity) for identity in ids[start : start + CHUNK]]
+            for document in collection.find({"_id": {"$in": chunk}}, {"_id": 1}):
+                found[str(document["_id"])] = str(document["_id"])
+        return found
+    wanted, labels = set(ids), f"{patches_field}.detections._id"
+    for document in collection.find({labels: {"$exists": True}}, {labels: 1}, batch_size=CHUNK):
+        for label in (document.get(patches_field) or {}).get("detections") or ():
+            if str(label["_id"]) in wanted:
+                found[str(label["_id"])] = str(document["_id"])
+    return found
 
 
 def _replace(dataset: fo.Dataset, key: str, write: Callable[[str], None]) -> None:
