@@ -47,6 +47,16 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.names)
 
+    def why_not(self, name: str) -> str | None:
+        """The sentence for somebody who gave a name that is not here; None for one that is."""
+        if name in self:
+            return None
+        near = self.nearest(name)
+        meant = (
+            f"; did you mean {' or '.join(map(repr, near))}?" if near else "; 'Add a name to the vocabulary' adds one."
+        )
+        return f"{name!r} is not in the vocabulary ({self.origin}){meant}"
+
     def nearest(self, text: str, n: int = 3) -> list[str]:
         """The names that `text` may have been meant for, nearest first; empty when none is near.
 

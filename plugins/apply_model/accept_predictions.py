@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .shared import samples
 from .shared.errors import InputError
 from .shared.forms import Form
+from .shared.labelling import correction_tags
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, OWN_TAGS
@@ -153,9 +154,8 @@ def _sort(
 
 
 def _correct(field: LabelField, ids: list[str], label: str, params: Any, words: Vocabulary) -> None:
-    prefix = params.tag_prefix or ""
-    others = [prefix + name for name in words.names if prefix or name not in OWN_TAGS]
-    field.correct(ids, prefix + label, label, others, params.marker_tag)
+    tag = (params.tag_prefix or "") + label
+    field.correct(ids, tag, label, correction_tags(words, params.tag_prefix), params.marker_tag)
 
 
 def _result(params: Any, counts: Counter[str], given: Counter[str], outside: Counter[str], words: Vocabulary) -> dict:

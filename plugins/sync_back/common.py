@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .shared import samples
 from .shared.artifacts import open_root, scratch
-from .shared.errors import InputError, SuiteError
-from .shared.forms import Form, cached
-from .shared.operators import Job, secrets
+from .shared.errors import InputError
+from .shared.forms import Form
+from .shared.operators import Job
 from .shared.sync import plan as plans
 from .shared.sync.corrections import MARKER, OWN_TAGS, Tags
 from .shared.sync.plan import Line, Status
@@ -77,16 +77,6 @@ def names(job: Job) -> Vocabulary:
     if marker in words:
         raise InputError(f"The marker tag {marker!r} is a name of the vocabulary ({words.origin}); choose another one.")
     return words
-
-
-def names_of_form(form: Form, field: str) -> Vocabulary | None:
-    """The vocabulary for a form, or None after an error was shown."""
-    dataset, given = form.ctx.dataset, secrets(form.ctx)
-    try:
-        return cached(("vocabulary", dataset.name, field), lambda: vocabulary(dataset, field, given), seconds=10)
-    except SuiteError as error:
-        form.error(str(error))
-        return None
 
 
 def label_store(job: Job) -> Store:

@@ -5,12 +5,11 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from .common import LabelParams, label_field, more_options, names, names_of_form
+from .common import LabelParams, label_field, more_options, names
 from .shared import samples
-from .shared.errors import InputError
 from .shared.forms import Form
+from .shared.labelling import choose_name, correction_tag, correction_tags
 from .shared.operators import Job, Spec, SuiteOperator
-from .shared.sync.corrections import OWN_TAGS
 
 BATCH = 20_000  # samples tagged between two looks at whether to stop
 
@@ -45,14 +44,8 @@ class CorrectLabels(SuiteOperator):
         field = form.label_field()
         form.warn_of_all()
         form.field("clear")
-        words = names_of_form(form, field) if field else None
-        if words is not None and not form.value("clear"):
-            form.choice("label", [(name, name) for name in words.names], free=True, required=True)
-            given = form.value("label")
-            if given and given not in words:
-                form.error(_not_there(given, words))
-            elif not len(words):
-                form.error("There is no name to choose yet: add one with 'Add a name to the vocabulary'.")
+        if field and not form.value("clear"):
+            choose_name(form, field, required=True)
         more_options(form)
 
     def run_name(self, params: Any, count: int | None) -> str:
@@ -64,17 +57,9 @@ class CorrectLabels(SuiteOperator):
     def work(self, job: Job) -> dict[str, Any]:
         """Sets the tags."""
         params, field, words = job.params, label_field(job), names(job)
-        prefix = params.tag_prefix or ""
-        if params.label is not None:
-            if params.label not in words:
-                raise InputError(_not_there(params.label, words))
-            if not prefix and params.label in OWN_TAGS | {params.marker_tag}:
-                raise InputError(
-                    f"The tag {params.label!r} has a meaning of its own here; give a tag prefix, such as 'fix:'."
-                )
+        tag = params.label and correction_tag(params.label, words, params.tag_prefix, params.marker_tag)
         field.prepare()
-        others = [prefix + name for name in words.names if prefix or name not in OWN_TAGS]
-        tag = None if params.label is None else prefix + params.label
+        others = correction_tags(words, params.tag_prefix)
         counts: Counter[str] = Counter()
         for ids in samples.id_batches(job.view, BATCH):
             if job.run.stopping():
@@ -93,9 +78,3 @@ def _message(params: Any, counts: Any) -> str:
     if counts["replaced"]:
         said += f" {counts['replaced']:,} had an earlier correction, which this one replaces."
     return f"{said} 'Apply corrections' makes them labels here, 'Sync back' sends them to the label store."
-
-
-def _not_there(label: str, words: Any) -> str:
-    near = words.nearest(label)
-    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; 'Add a name to the vocabulary' adds one."
-    return f"{label!r} is not in the vocabulary ({words.origin}){meant}"
