@@ -221,14 +221,18 @@ class _Opened:
 
 def _cut(image: np.ndarray, patch: Patch) -> np.ndarray:
     """The pixels that a box touches, as far as they are in the image."""
-    if not np.isfinite(patch.box).all():
+    try:
+        x, y, w, h = map(float, patch.box)
+    except (TypeError, ValueError):
+        x = y = w = h = math.nan
+    if not all(map(math.isfinite, (x, y, w, h))):
         raise ImageError(f"A box in {patch.uri} is not made of numbers.")
-    (x, y, w, h), (height, width) = patch.box, image.shape[:2]
+    height, width = image.shape[:2]
     # Bounded before they become pixels: a box may be of any size.
     left, right = (min(max(share, 0.0), 1.0) * width for share in (x, x + w))
     top, bottom = (min(max(share, 0.0), 1.0) * height for share in (y, y + h))
     part = image[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)]
-    if not part.size:
+    if not part.size or w <= 0 or h <= 0:
         raise ImageError(f"A box in {patch.uri} has no pixel of the image.")
     return part
 
