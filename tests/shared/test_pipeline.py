@@ -20,7 +20,8 @@ def quarters(tmp_path: Path) -> str:
     return str(tmp_path / "quarters.png")
 
 
-def run(items, read=Media().read, batch_size=3):
+def run(items, read=None, batch_size=3):
+    read = read or Media().read
     batches: list[Outputs] = []
 
     def mean(images: np.ndarray) -> np.ndarray:
