@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
 
-from shared.artifacts import open_root
-from shared.lineage.registry import VersionRecord, new_version
 from tests import rois
+from tests.models import register, untrained
 from tests.worker import delegate, error, result, schedule, wait, worker
 
 APPLY = "@mbari/apply_model/apply_model"
@@ -18,19 +17,7 @@ APPLY = "@mbari/apply_model/apply_model"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """An untrained YOLOv8n-cls checkpoint of three classes."""
-    import torch
-    from ultralytics.nn.tasks import ClassificationModel
-
-    torch.manual_seed(0)
-    network = ClassificationModel("yolov8n-cls.yaml", nc=3, verbose=False)
-    with torch.no_grad():
-        network.model[-1].linear.weight.mul_(100)  # else all images look the same to it
-    network.names = dict(enumerate(rois.CLASSES))
-    network.args, network.task = {"task": "classify", "imgsz": 64}, "classify"
-    file = tmp_path_factory.mktemp("weights") / "three.pt"
-    torch.save({"model": network, "train_args": network.args}, file)
-    return file
+    return untrained(tmp_path_factory.mktemp("weights") / "three.pt")
 
 
 @pytest.fixture
@@ -42,35 +29,8 @@ def plankton(dataset, tmp_path):
 @pytest.fixture
 def version(weights, tmp_path, registry, monkeypatch):
     """A registered version `m@candidate` made of the untrained weights."""
-    import json
-
     monkeypatch.setenv("MBARI_ARTIFACTS", str(tmp_path / "artifacts"))
-    return register(registry, weights, tmp_path, json)
-
-
-def register(registry, weights, tmp_path, json, alias="candidate"):
-    folder = tmp_path / f"version-{alias}"
-    folder.mkdir()
-    (folder / "weights.pt").write_bytes(weights.read_bytes())
-    (folder / "model.json").write_text(json.dumps({"classes": list(rois.CLASSES), "framing": "pad", "imgsz": 64}))
-    name = new_version()
-    root = open_root(str(tmp_path / "artifacts"), {})
-    files = root.publish(folder, f"versions/m/{name}")
-    record = VersionRecord(
-        model="m",
-        version=name,
-        uri=root.uri(f"versions/m/{name}"),
-        key=f"versions/m/{name}",
-        files=files,
-        classes=list(rois.CLASSES),
-        framing="pad",
-        imgsz=64,
-        manifest_digest="0" * 64,
-        class_counts=dict.fromkeys(rois.CLASSES, 10),
-    )
-    registry.add(record)
-    registry.set_alias("m", alias, name)
-    return record
+    return register(registry, weights, tmp_path)
 
 
 def apply(dataset, view=None, **params):
@@ -155,9 +115,8 @@ def test_a_registered_version_names_its_own_field_and_says_the_training_mix(plan
 
 
 def test_the_class_mix_is_shown_beside_that_of_the_model_in_production(plankton, version, weights, tmp_path, registry):
-    import json
 
-    other = register(registry, weights, tmp_path, json, alias="production")
+    other = register(registry, weights, tmp_path, alias="production")
     assert "has not been applied" in apply(plankton, model="m@candidate")["message"]
     apply(plankton, model="m@production")
     rows = apply(plankton, model="m@candidate")["class_mix"]
@@ -248,9 +207,8 @@ def test_altered_weights_of_a_version_are_refused(plankton, version):
 
 
 def test_fields_never_mix_two_models(plankton, version, weights, tmp_path, registry):
-    import json
 
-    register(registry, weights, tmp_path, json, alias="production")
+    register(registry, weights, tmp_path, alias="production")
     apply(plankton, model="m@candidate", prediction_field="pred")
     with pytest.raises(ExecutionError, match="would mix two models"):
         apply(plankton, model="m@production", prediction_field="pred", skip_existing=True)
