@@ -149,8 +149,8 @@ def _message(params: Any, made: Any, counts: dict[str, int], indexed: int | None
     what = "patches" if params.patches_field else "ROIs"
     said = [
         f"The map of {counts['samples']:,} {what} is ready ({made.ran}): open the Embeddings panel with the '+' beside "
-        f"Samples and choose {params.brain_key!r}. There, 'Color by' shows a field, and what a lasso holds is the "
-        "target of any operator."
+        f"Samples and choose {params.brain_key!r}. There, 'Color by' shows a field, and the ROIs that you draw "
+        "around with 'Select' are the target of any operator."
     ]
     if made.method != params.method:
         said.append(f"{counts['samples']:,} are too few for UMAP: it is PCA.")
