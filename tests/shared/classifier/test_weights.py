@@ -13,7 +13,7 @@ import torch
 from shared.classifier import weights
 from shared.errors import InputError, StorageError, WeightsError
 
-from .conftest import CLASSES
+from ..conftest import CLASSES
 
 
 def refused(path: Path, **how: object) -> str:
