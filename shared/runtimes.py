@@ -130,6 +130,7 @@ def build(
     device: str = "auto",
     batch_size: int | None = None,
     settle: bool = True,
+    part: int | None = None,
 ) -> Runtime:
     """Makes a network ready to run.
 
@@ -141,6 +142,7 @@ def build(
         batch_size: images at a time; by default what fits the memory (GPU) or takes about a second (CPU)
         settle: whether close calls between an image's two largest outputs are computed again in full precision,
             as befits a classifier
+        part: images that a CPU computes in one pass, where the usual number does not suit the network
 
     Raises:
         InputError: if there is no such choice here
@@ -160,8 +162,8 @@ def build(
     if runtime == "openvino" and not has_openvino:
         raise InputError("OpenVINO is not installed on this worker: choose the runtime torch.")
     if runtime == "torch" or not has_openvino:
-        return _build_torch_cpu(network, precision, batch_size, settle)
-    return _build_openvino(network, precision, batch_size, settle)
+        return _build_torch_cpu(network, precision, batch_size, settle, part or _TORCH_PART_CPU)
+    return _build_openvino(network, precision, batch_size, settle, part or _OPENVINO_PART)
 
 
 def cores() -> int:
@@ -277,9 +279,9 @@ class _TorchPass:
             return self._network(torch.from_numpy(images).to(self._place)).float().cpu().numpy()
 
 
-def _build_torch_cpu(network: Network, precision: str, batch_size: int | None, settle: bool) -> Runtime:
+def _build_torch_cpu(network: Network, precision: str, batch_size: int | None, settle: bool, part: int) -> Runtime:
     place = torch.device("cpu")
-    part = min(batch_size or _TORCH_PART_CPU, _TORCH_PART_CPU)
+    part = min(batch_size or part, part)
     if precision == "full" or not _cpu_has_bfloat16():
         full = _TorchPass(_FromPixels(network), place, part)
         return Runtime("torch float32", batch_size or _batch_that_takes(full, network, part), full)
@@ -351,13 +353,14 @@ def _keep(request: Any, logits: np.ndarray) -> None:
     logits[:] = request.get_output_tensor().data[: len(logits)]
 
 
-def _build_openvino(network: Network, precision: str, batch_size: int | None, settle: bool) -> Runtime:
+def _build_openvino(network: Network, precision: str, batch_size: int | None, settle: bool, part: int) -> Runtime:
     import openvino
 
     core = openvino.Core()
     from_pixels = _FromPixels(network).eval()
     streams = cores()
-    part = _OPENVINO_PART if batch_size is None else max(1, min(_OPENVINO_PART, math.ceil(batch_size / streams)))
+    if batch_size is not None:
+        part = max(1, min(part, math.ceil(batch_size / streams)))
 
     def compiled(bits: str, part: int) -> _OpenVinoPass:
         # One thread a stream: with several, cores wait for each other, the more so beside decoding threads.

@@ -324,16 +324,23 @@ def count_by_split(view: SampleCollection, label_field: str) -> dict[str, dict[s
     return dict(sorted(table.items()))
 
 
-def write_values(dataset: fo.Dataset, field: str, sample_ids: Sequence[str], values: Sequence[Any]) -> None:
-    """Writes N plain values (str, int, float) to a field; a new field becomes one of strings.
+def write_values(
+    dataset: fo.Dataset,
+    field: str,
+    sample_ids: Sequence[str],
+    values: Sequence[Any],
+    kind: type[fo.Field] = fo.StringField,
+) -> None:
+    """Writes N plain values to a field, which is made where there is none.
 
     Raises:
         InputError: the field exists with another type
     """
     if not dataset.has_sample_field(field):
-        dataset.add_sample_field(field, fo.StringField)
-    elif not isinstance(dataset.get_field(field), fo.StringField):
-        raise InputError(f"The field {field!r} of dataset {dataset.name!r} is not one of strings; rename it.")
+        dataset.add_sample_field(field, kind)
+    elif not isinstance(dataset.get_field(field), kind):
+        what = {fo.StringField: "strings", fo.FloatField: "numbers"}.get(kind, kind.__name__)
+        raise InputError(f"The field {field!r} of dataset {dataset.name!r} is not one of {what}; rename it.")
     now = datetime.now(UTC)
     for start in range(0, len(sample_ids), BATCH):
         pairs = zip(sample_ids[start : start + BATCH], values[start : start + BATCH], strict=True)

@@ -36,6 +36,7 @@ def assign(
     hashes: Sequence[str | None] | None = None,
     existing: Sequence[str | None] | None = None,
     seed: int = 51,
+    near: Sequence[str | None] | None = None,
 ) -> Splits:
     """Splits rows so that each class has its share in each split, as far as the groups allow.
 
@@ -52,11 +53,18 @@ def assign(
         existing: the split that a row has already: it is kept, and the rest of its group goes there (to the
             most frequent one, where there are several). Unlabelled rows keep theirs, and get no new one.
         seed: for the order among equals.
+        near: of each image's near-duplicates, None where it has none: rows with one name stay together, and so do
+            their groups.
 
     Raises:
         InputError: fractions that are no shares of a whole, or columns of different lengths.
     """
-    for column, what in ((groups, "groups"), (hashes, "hashes"), (existing, "existing splits")):
+    for column, what in (
+        (groups, "groups"),
+        (hashes, "hashes"),
+        (near, "near-duplicates"),
+        (existing, "existing splits"),
+    ):
         if column is not None and len(column) != len(labels):
             raise InputError(f"There are {len(labels)} labels but {len(column)} {what}: give one for each row.")
     used = _used(fractions)
@@ -65,7 +73,7 @@ def assign(
     share = np.array([used.get(name, 0.0) for name in names])
     classes = sorted({label for label in labels if label is not None})
     label, kept = _codes(labels, classes), _codes(had, names)
-    unit = _units(len(labels), groups, hashes)
+    unit = _units(len(labels), groups, hashes, near)
 
     split = np.where((kept < 0) & (label >= 0), _pins(unit, kept, len(names))[unit], kept)
     # RandomState, whose stream never changes: the seed gives the same splits with any version of numpy.
@@ -78,7 +86,11 @@ def assign(
 
     table = _count(split, label, len(names), len(classes))
     result = [None if code < 0 else names[code] for code in split.tolist()]
-    problems = [*_both_sides(result, groups, 'Group "{}"'), *_both_sides(result, hashes, "The image with the hash {}")]
+    problems = [
+        *_both_sides(result, groups, 'Group "{}"'),
+        *_both_sides(result, hashes, "The image with the hash {}"),
+        *_both_sides(result, near, "The near-duplicates {}"),
+    ]
     if classes:
         problems += [
             f'No labelled ROI is in "{name}"{_few_groups(groups)}.'
@@ -119,28 +131,35 @@ def _codes(values: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
     return np.fromiter(map(position.get, values, repeat(-1)), np.int64, len(values))  # type: ignore[arg-type]
 
 
-def _units(n: int, groups: Sequence[str | None] | None, hashes: Sequence[str | None] | None) -> np.ndarray:
-    """For each row the number of what may not be torn apart: rows joined by groups and hashes, (N,).
+def _units(n: int, *columns: Sequence[str | None] | None) -> np.ndarray:
+    """For each row the number of what may not be torn apart: rows joined by any of the columns, (N,).
 
-    Numbered by the sorted names of groups, then of hashes, then rows with neither: not by the order of rows.
+    Numbered by the sorted names of the first column, then of the next, then rows with none: not by the order of rows.
     """
-    groups, hashes = ([None] * n if column is None else column for column in (groups, hashes))
-    group = _codes(groups, group_names := sorted({name for name in groups if name is not None}))
-    image = _codes(hashes, hash_names := sorted({name for name in hashes if name is not None}))
-    image = np.where(image >= 0, image + len(group_names), -1)
-    node = np.where(group >= 0, group, image)
+    node, nodes, links = np.full(n, -1), 0, []
+    for column in columns:
+        if column is None:
+            continue
+        names = sorted({name for name in column if name is not None})
+        code = _codes(column, names)
+        has = code >= 0
+        code = np.where(has, code + nodes, -1)
+        nodes += len(names)
+        both = has & (node >= 0)
+        links.append((node[both], code[both]))
+        node = np.where(node >= 0, node, code)
     alone = np.flatnonzero(node < 0)
-    node[alone] = np.arange(len(alone)) + len(group_names) + len(hash_names)
-    nodes = len(group_names) + len(hash_names) + len(alone)
-    linked = (group >= 0) & (image >= 0)
-    if not linked.any():
+    node[alone] = np.arange(len(alone)) + nodes
+    nodes += len(alone)
+    if not any(len(one) for one, _ in links):
         return node
 
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    links = coo_array((np.ones(linked.sum(), np.int8), (group[linked], image[linked])), shape=(nodes, nodes))
-    joined = connected_components(links, directed=False)[1]
+    ends = tuple(np.concatenate(side) for side in zip(*links, strict=True))
+    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(nodes, nodes))
+    joined = connected_components(graph, directed=False)[1]
     first = np.unique(joined, return_index=True)[1]  # the lowest node of each component, which names it
     return np.unique(first[joined[node]], return_inverse=True)[1]
 

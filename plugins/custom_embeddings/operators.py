@@ -1,3 +1,8 @@
-"""The operators of this plugin; it has none yet."""
+"""The operators of this plugin."""
 
-OPERATORS: tuple[type, ...] = ()
+from .cluster_embeddings import ClusterEmbeddings
+from .compute_embeddings import ComputeEmbeddings
+from .label_clusters import LabelClusters
+from .visualize_embeddings import VisualizeEmbeddings
+
+OPERATORS = (ComputeEmbeddings, VisualizeEmbeddings, ClusterEmbeddings, LabelClusters)

@@ -1,18 +1,23 @@
 """`assign_splits`: which ROIs a model learns from, and which ones judge it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
-from .shared import samples, splits
+from .shared import samples, splits, vectors
 from .shared.errors import InputError
 from .shared.forms import Form, cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
+from .shared.runs import Monitor
 
 HASH_FIELD = "media_sha256"  # written by training, which has the bytes in hand
+SIMILARITIES = (0.9, 0.95, 0.98, 0.99)  # of which the effect is shown
+MOST_IN_FORM = 20_000  # ROIs whose look-alikes a form looks for; a run has the time
 
 
 class AssignSplits(SuiteOperator):
@@ -39,6 +44,18 @@ class AssignSplits(SuiteOperator):
         group_field: str | None = Field(
             None, title="Keep together by", description="A field such as the day or the dive: no group is ever cut"
         )
+        group_embeddings: str | None = Field(
+            None,
+            title="Keep look-alikes together by",
+            description="A field of vectors: near-duplicates, such as one animal in neighbouring frames, stay together",
+        )
+        group_similarity: float = Field(
+            0.95,
+            gt=0,
+            le=1,
+            title="Similarity of look-alikes",
+            description="Cosine of their vectors, up to 1: the lower, the larger the groups",
+        )
         seed: int = Field(51, description="The same seed gives the same splits")
         overwrite: bool = Field(False, description="Also move samples that have a split already")
 
@@ -46,6 +63,9 @@ class AssignSplits(SuiteOperator):
         """Draws the inputs and, when asked, the table that would result."""
         label_field = form.label_field()
         form.sample_field("group_field", fo.StringField, fo.IntField, fo.DateField, fo.DateTimeField, fo.BooleanField)
+        form.sample_field("group_embeddings", fo.VectorField)
+        if form.value("group_embeddings"):
+            form.field("group_similarity")
         form.fields("train", "val", "test", "seed", "overwrite")
         shares = {name: form.value(name) for name in samples.SPLITS}
         if abs(sum(shares.values()) - 1) > 1e-6:
@@ -53,35 +73,62 @@ class AssignSplits(SuiteOperator):
         elif label_field and form.on_request("Show the table that this would give"):
             values = {name: form.value(name) for name in self.Params.model_fields}
             view = target_view(form.ctx)
+            if form.value("group_embeddings") and view.count() > MOST_IN_FORM:
+                form.notice(f"For more than {MOST_IN_FORM:,} ROIs with look-alikes the result shows the tables.")
+                return
             key = ("assign_splits", *samples.state(view), str(values))
-            _, plan, _ = cached(key, lambda: _plan(view, self.Params(**values)))
-            form.table(_table(plan.table), "Splits")
-            for problem in _problems(plan):
+            plan = cached(key, lambda: _plan(view, self.Params(**values)))
+            form.table(_table(plan.splits.table), "Splits")
+            form.table(plan.look_alikes, "Look-alikes, by similarity")
+            for problem in _problems(plan.splits):
                 form.warning(problem)
 
     def work(self, job: Job) -> dict[str, Any]:
         """Assigns the splits and tags the samples."""
         job.run.progress(0, 0, "Reading labels and groups")
-        ids, plan, before = _plan(job.view, job.params)
-        job.run.progress(0, 0, f"Tagging {len(ids):,} samples")
-        samples.set_tags(job.dataset, ids, plan.split, samples.SPLITS)
+        plan = _plan(job.view, job.params, job.run)
+        table, split = plan.splits.table, plan.splits.split
+        job.run.progress(0, 0, f"Tagging {len(plan.ids):,} samples")
+        samples.set_tags(job.dataset, plan.ids, split, samples.SPLITS)
         samples.remember(job.dataset, "group_field", job.params.group_field)
-        counts = {name: sum(row.get(name, 0) for row in plan.table.values()) for name in samples.SPLITS}
+        counts = {name: sum(row.get(name, 0) for row in table.values()) for name in samples.SPLITS}
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        changed = sum(old != new for old, new in zip(before, plan.split, strict=True))
+        changed = sum(old != new for old, new in zip(plan.before, split, strict=True))
         message = f"{sum(counts.values()):,} labelled ROIs have a split: {said}; {changed:,} are new or moved."
         if not changed and not job.params.overwrite:
             message += " All had one already; 'Overwrite' assigns them anew."
+        if plan.without_vector:
+            message += f" {plan.without_vector:,} ROIs have no vector, so their look-alikes are not known."
         return {
-            "message": " ".join([message, *_problems(plan)]),
-            "counts": {**counts, "without_label": sum(split is None for split in plan.split)},
-            "splits": _table(plan.table),
+            "message": " ".join([message, *_problems(plan.splits)]),
+            "counts": {**counts, "without_label": sum(name is None for name in split)},
+            "splits": _table(table),
+            "look_alikes": plan.look_alikes,
             "changed": changed,
         }
 
 
-def _plan(view: SampleCollection, params: Any) -> tuple[list[str], splits.Splits, list[str | None]]:
-    """The ids of the view's samples, their splits to be, and the splits they have."""
+@dataclass(frozen=True)
+class Plan:
+    """What would become of a view's samples.
+
+    Attributes:
+        ids: N samples
+        splits: theirs to be
+        before: theirs as they are
+        look_alikes: what each similarity would hold together, as rows of a table
+        without_vector: samples whose look-alikes are not known
+    """
+
+    ids: list[str]
+    splits: splits.Splits
+    before: list[str | None]
+    look_alikes: list[dict[str, Any]]
+    without_vector: int
+
+
+def _plan(view: SampleCollection, params: Any, monitor: Monitor | None = None) -> Plan:
+    """Reads the view and splits it; writes nothing."""
     dataset = view._root_dataset
     samples.require_label_field(dataset, params.label_field)
     if params.group_field and not samples.has_path(dataset, params.group_field):
@@ -93,6 +140,7 @@ def _plan(view: SampleCollection, params: Any) -> tuple[list[str], splits.Splits
     if not any(table["label"]):
         raise InputError(f"No ROI of this view has a label in {params.label_field!r}; label some first.")
     before = [samples.split_of(tags) for tags in table["tags"]]
+    near, look_alikes, missing = _look_alikes(view, params, monitor or Monitor())
     plan = splits.assign(
         table["label"],
         {name: getattr(params, name) for name in samples.SPLITS},
@@ -100,8 +148,39 @@ def _plan(view: SampleCollection, params: Any) -> tuple[list[str], splits.Splits
         hashes=table["hash"],
         existing=None if params.overwrite else before,
         seed=params.seed,
+        near=[near.get(i) for i in table["id"]] if near else None,
     )
-    return table["id"], plan, before
+    return Plan(table["id"], plan, before, look_alikes, missing)
+
+
+def _look_alikes(
+    view: SampleCollection, params: Any, monitor: Monitor
+) -> tuple[dict[str, str], list[dict[str, Any]], int]:
+    """Each sample's group of look-alikes, what other similarities would give, and the number without a vector."""
+    if not params.group_embeddings:
+        return {}, [], 0
+    from .shared.embeddings import spanning
+
+    ids, found, missing = vectors.read(view, params.group_embeddings)
+    edges, weights = spanning.minimum_spanning_tree(found, monitor=monitor)
+    rows, near = [], {}
+    for similarity in sorted({*SIMILARITIES, params.group_similarity}):
+        group = spanning.groups_at(edges, weights, len(ids), similarity)
+        sizes = np.bincount(group)
+        alike = sizes[sizes > 1]
+        rows.append(
+            {
+                "similarity": similarity,
+                "chosen": similarity == params.group_similarity,
+                "groups": len(alike),
+                "ROIs in groups": int(alike.sum()),
+                "largest group": int(sizes.max()),
+            }
+        )
+        if similarity == params.group_similarity:
+            first = dict(zip(group[::-1].tolist(), ids[::-1], strict=True))  # the first sample of each group names it
+            near = {i: f"of ROI {first[g]}" for i, g in zip(ids, group.tolist(), strict=True) if sizes[g] > 1}
+    return near, rows, missing
 
 
 def _hash_field(dataset: fo.Dataset) -> str:

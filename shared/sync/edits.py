@@ -13,7 +13,7 @@ from .labels import Move
 if TYPE_CHECKING:
     from pymongo.database import Database
 
-UNDOABLE = ("correction", "accepted", "theirs", "pull")
+UNDOABLE = ("correction", "accepted", "cluster", "theirs", "pull")
 
 
 def applied(correction: Correction, marker: str) -> Move:
@@ -151,7 +151,7 @@ BOTH_EDITED = "edited here without a tag, and changed in the store"
 
 def recent(db: Database, dataset: str, most: int = 20) -> list[tuple[str, str]]:
     """The latest runs that changed labels of a dataset, newest first: (run, what to call it)."""
-    operators = ["apply_corrections", "accept_predictions", "sync_back", "pull_labels"]
+    operators = ["apply_corrections", "accept_predictions", "label_clusters", "sync_back", "pull_labels"]
     query = {"dataset": dataset, "operator": {"$regex": f"/({'|'.join(operators)})$"}, "state": {"$ne": "failed"}}
     found = db["mbari_runs"].find(query).sort("started_at", -1).limit(most)
     return [(str(run["_id"]), f"{run['name']}, {run['started_at']:%Y-%m-%d %H:%M}") for run in found]

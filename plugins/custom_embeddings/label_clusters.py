@@ -1,0 +1,242 @@
+"""`label_clusters`: clusters that a person has looked at become corrections, or labels."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from fiftyone import ViewField
+from pydantic import BaseModel, ConfigDict, Field
+
+from .shared import clustered, samples
+from .shared.errors import InputError
+from .shared.forms import Form, cached
+from .shared.labelling import choose_name, correction_tag, correction_tags
+from .shared.operators import Job, Spec, SuiteOperator, target_view
+from .shared.sync import edits
+from .shared.sync.corrections import MARKER, Correction
+from .shared.sync.labels import Event
+from .shared.sync.store import LabelField, vocabulary
+
+BATCH = 20_000  # samples looked at between two looks at whether to stop
+
+
+class LabelClusters(SuiteOperator):
+    """Gives the members of clusters a label of the vocabulary, as corrections or at once."""
+
+    spec = Spec(
+        name="label_clusters",
+        label="Label clusters",
+        description="Give clusters, or what you drew a lasso around, a label: as corrections, or at once with undo",
+        icon="new_label",
+        risk="high",
+        quick=True,
+        button=True,
+    )
+
+    class Params(BaseModel):
+        """Parameters of `label_clusters`."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        cluster_field: str = Field("cluster", min_length=1, title="Cluster field")
+        clusters: list[str] = Field(
+            default_factory=list,
+            description="Left empty, all clusters of the selected ROIs, or of those in the lasso or the view",
+        )
+        label: str = Field(min_length=1, description="A name of the vocabulary")
+        label_field: str = Field(
+            "ground_truth",
+            pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+            title="Label field",
+            description="Made where there is none",
+        )
+        only_unlabelled: bool = Field(False, description="Leave ROIs that have a label alone")
+        min_confidence: float = Field(
+            0.0, ge=0, le=1, description="From 0 to 1: members with a lower probability, at a cluster's edge, are left"
+        )
+        write: Literal["correction", "label"] = Field(
+            "correction",
+            description="correction: tags, for 'Apply corrections' or 'Sync back'; label: labels at once, with undo",
+        )
+        id_field: str = Field("elemental_id", min_length=1, title="Id field")
+        marker_tag: str = Field(MARKER, min_length=1, title="Marker tag")
+        tag_prefix: str | None = Field(None, title="Tag prefix", description="Of correction tags, such as 'fix:'")
+
+    def form(self, form: Form) -> None:
+        """Draws the inputs, and what would change, by the labels that the members have now."""
+        dataset, given = form.ctx.dataset, form.ctx.params
+        fields = clustered.fields(dataset)
+        form.choice(
+            "cluster_field", [(name, name) for name in fields], default=_first(form.value("cluster_field"), fields)
+        )
+        field = _first(given.get("cluster_field") or form.value("cluster_field"), fields)
+        if field is None:
+            form.error("There are no clusters in this dataset yet: run 'Cluster embeddings' first.")
+            return
+        view = target_view(form.ctx)
+        sizes = cached(("label_clusters", field, *samples.state(view)), lambda: _sizes(view, field))
+        form.choice("clusters", [(name, f"{name} ({n:,} ROIs)") for name, n in sizes], several=True)
+        own = [
+            name for name in samples.label_fields(dataset) if name not in fields and not samples.writer(dataset, name)
+        ]
+        form.choice("label_field", [(name, name) for name in own], free=True)
+        choose_name(form, form.value("label_field"))
+        form.fields("write", "only_unlabelled", "min_confidence")
+        _preview(form, view, field)
+        if form.on_request("More options: id field, marker tag, tag prefix"):
+            form.fields("id_field", "marker_tag", "tag_prefix")
+
+    def run_name(self, params: Any, count: int | None) -> str:
+        """Such as "Label Unknown C1, Unknown C2 as Calanus"."""
+        what = ", ".join(params.clusters[:3]) + (", ..." if len(params.clusters) > 3 else "")
+        return f"Label {what or f'{count:,} clustered ROIs'} as {params.label}"
+
+    def work(self, job: Job) -> dict[str, Any]:
+        """Reads the members batch by batch, and writes correction tags or labels."""
+        params, dataset = job.params, job.dataset
+        chosen = _members(job)
+        words = vocabulary(dataset, params.label_field, job.secrets)
+        tag = correction_tag(params.label, words, params.tag_prefix, params.marker_tag)
+        if params.marker_tag in words:
+            raise InputError(f"The marker tag {params.marker_tag!r} is a name of the vocabulary; choose another one.")
+        samples.ensure_label_field(dataset, params.label_field)
+        path = samples.source_path(dataset, params.label_field, params.id_field)
+        field = LabelField(dataset, params.label_field, path)
+        field.prepare()
+        counts: Counter[str] = Counter(members=chosen.count())
+        before: Counter[str | None] = Counter()
+        if not counts["members"]:
+            raise InputError("No ROI of the target is in these clusters; choose other clusters or another target.")
+        event = Event(job.run.id, job.user, datetime.now(UTC), "cluster")
+        others = correction_tags(words, params.tag_prefix)
+        looked_at = 0
+        for rows in _rows(chosen, field, params):
+            if job.run.stopping():
+                break
+            kept = [row for row in rows if _takes(row, params, counts)]
+            before.update(row["label"] for row in kept)
+            if params.write == "correction":
+                ids = [row["id"] for row in kept]
+                counts += field.correct(ids, tag, params.label, others, params.marker_tag)
+            else:
+                moves = [edits.applied(_correction(row, params, others), params.marker_tag) for row in kept]
+                moves = [move for move in moves if move.before != move.to]
+                field.move(moves, event)
+                done = field.moved([move.sample_id for move in moves], event)
+                counts += Counter(samples=len(kept), labelled=len(done), already=len(kept) - len(moves))
+                counts["changed_meanwhile"] += len(moves) - len(done)
+            looked_at += len(rows)
+            job.run.progress(looked_at, counts["members"], "Labelling members")
+        return _result(params, counts, before)
+
+
+def _first(chosen: str, fields: list[str]) -> str | None:
+    """The chosen field where it has clusters, else the only choice there is."""
+    if chosen in fields:
+        return chosen
+    return fields[0] if fields else None
+
+
+def _sizes(view: Any, field: str) -> list[tuple[str, int]]:
+    """The clusters of a view, the largest first."""
+    counts = view.count_values(f"{field}.label")
+    return sorted(((name, n) for name, n in counts.items() if name), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _members(job: Job) -> Any:
+    """The members of the chosen clusters among the target."""
+    params = job.params
+    samples.require_label_field(job.dataset, params.cluster_field)
+    summary = clustered.summary(job.dataset, params.cluster_field)
+    if summary is None:
+        have = ", ".join(clustered.fields(job.dataset)) or "none"
+        raise InputError(f"The field {params.cluster_field!r} holds no clusters (these do: {have}).")
+    if not summary.get("complete"):
+        raise InputError(f"The clustering in {params.cluster_field!r} was broken off; run 'Cluster embeddings' again.")
+    if not params.clusters and job.view.count() == job.dataset.count():
+        raise InputError("Choose clusters, or select the ROIs to label: nothing is chosen, and this is for every ROI.")
+    label = f"{params.cluster_field}.label"
+    known = set(job.dataset.distinct(label))
+    if unknown := [name for name in params.clusters if name not in known]:
+        raise InputError(
+            f"There is no cluster {unknown[0]!r} in {params.cluster_field!r}; the form lists those there are."
+        )
+    return job.view.match(ViewField(label).is_in(params.clusters)) if params.clusters else job.view.exists(label)
+
+
+def _rows(view: Any, field: LabelField, params: Any) -> Iterator[list[dict[str, Any]]]:
+    columns = {
+        "label": f"{field.name}.label",
+        "stored": field.stored,
+        "source_id": field.id_path,
+        "confidence": f"{params.cluster_field}.confidence",
+        "tags": "tags",
+        "label_tags": f"{field.name}.tags",
+    }
+    for batch in samples.batches(view, columns, BATCH):
+        yield [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def _takes(row: dict[str, Any], params: Any, counts: Counter[str]) -> bool:
+    """Whether a member gets the label; the others are counted."""
+    if (row["confidence"] or 0.0) < params.min_confidence:
+        counts["below_min_confidence"] += 1
+    elif params.only_unlabelled and row["label"] is not None:
+        counts["labelled_before"] += 1
+    else:
+        return True
+    return False
+
+
+def _correction(row: dict[str, Any], params: Any, others: list[str]) -> Correction:
+    """What a person says of a member, as a tag in the grid would; earlier corrections are replaced."""
+    own = {*others, params.marker_tag}
+    tags = tuple(dict.fromkeys(tag for tag in (*(row["tags"] or ()), *(row["label_tags"] or ())) if tag in own))
+    return Correction(row["id"], row["source_id"], row["label"], row["stored"], params.label, tags)
+
+
+def _preview(form: Form, view: Any, field: str) -> None:
+    """How many members there are, by the label that they have now."""
+    chosen, label_field = form.value("clusters"), form.value("label_field")
+    if not chosen and view.count() == form.ctx.dataset.count():
+        return
+
+    def look() -> list[tuple[str | None, int]]:
+        members = view.match(ViewField(f"{field}.label").is_in(chosen)) if chosen else view.exists(f"{field}.label")
+        if least := form.value("min_confidence"):
+            members = members.match(ViewField(f"{field}.confidence") >= least)
+        if not members._dataset.has_sample_field(label_field):
+            return [(None, members.count())]
+        if form.value("only_unlabelled"):
+            members = members.exists(f"{label_field}.label", False)
+        return sorted(members.count_values(f"{label_field}.label").items(), key=lambda pair: -pair[1])
+
+    key = (field, str(chosen), label_field, form.value("min_confidence"), form.value("only_unlabelled"))
+    found = cached(("label_clusters/preview", *key, *samples.state(view)), look)
+    total = sum(n for _, n in found)
+    form.notice(f"{total:,} ROIs would be {form.value('label') or 'labelled'}. What they are labelled now:")
+    form.table([{"label now": label or "none", "ROIs": n} for label, n in found[:20]], "Members")
+
+
+def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> dict[str, Any]:
+    if params.write == "label":
+        said = f"{counts['labelled']:,} of {counts['members']:,} members are now labelled {params.label!r}."
+        then = " 'Apply corrections' can undo this run."
+    else:
+        said = f"{counts['corrected']:,} of {counts['members']:,} members are now corrected to {params.label!r}."
+        then = " 'Apply corrections' makes them labels here, 'Sync back' sends them to the label store."
+    for key, why in (
+        ("already", "were labelled so already"),
+        ("labelled_before", "had a label and were left"),
+        ("below_min_confidence", "are at the edge of their cluster and were left"),
+        ("replaced", "had an earlier correction, which this one replaces"),
+        ("changed_meanwhile", "were left: their label changed meanwhile"),
+    ):
+        if counts[key]:
+            said += f" {counts[key]:,} {why}."
+    return {
+        "message": said + then,
+        "counts": {key: n for key, n in counts.items() if n},
+        "labels_before": [{"label": label or "none", "ROIs": n} for label, n in before.most_common()],
+    }
