@@ -2,7 +2,8 @@
 
 Draws (or takes) images, builds the zips, and makes a dataset whose labels come from a label store of the demo's own.
 Wrong labels are corrected and applied; splits, training, inference and the sync back to the store are delegated
-operations, which FiftyOne's own worker, a process of its own, executes from the zips' code.
+operations, which FiftyOne's own worker, a process of its own, executes from the zips' code. The new model's view of
+the images is mapped and clustered as well.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import demo_embeddings
 import demo_labels
 import surroundings
 from operate import DemoError, at_once, execute
@@ -85,6 +87,8 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
             print(f"   {applied['message']}")
             labels |= {"pulled": pulled["counts"], "applied": applied["counts"]}
         report = train_and_apply(options, dataset, scheduled, seconds)
+        with step("A first pass over the images: embeddings, a map, clusters", seconds, "embeddings"):
+            report["embeddings"] = demo_embeddings.explore(dataset, report["model"], at_once, scheduled)
         with step("Sending the corrections to the label store", seconds, "sync_back"):
             labels |= demo_labels.send(dataset, at_once, scheduled)
     left = labels["sync"]["corrections"] - labels["sync"]["updated"] - labels["sync"]["already"]
@@ -246,11 +250,14 @@ def print_outcome(report: dict[str, Any], path: Path) -> None:
     for row in splits[split]["per_class"]:
         precision, recall, f1 = (_figure(row[name]) for name in ("precision", "recall", "f1"))
         print(f"{row['label']:<34}{row['n']:>6}{precision:>12}{recall:>9}{f1:>8}")
-    print(f"\n{demo_labels.summary(report['labels'])}")
+    print(f"\n{demo_embeddings.summary(report['embeddings'])}")
+    print(demo_labels.summary(report["labels"]))
     spent = ", ".join(f"{name} {value:g}" for name, value in report["seconds"].items())
     print(f"\nSeconds: {spent}\nReport:  {os.path.relpath(path)}")
-    print("\nNext: `make app` opens FiftyOne on this dataset, where the conflict is the saved view 'sync: conflicts';")
-    print('press ` there and type "labels", "sync" or "classifier".')
+    print("\nNext: `make app` opens FiftyOne on this dataset, where the conflict is the saved view 'sync: conflicts'")
+    print(
+        'and the map is in the Embeddings panel; press ` there and type "labels", "sync", "clusters" or "classifier".'
+    )
 
 
 def _figure(value: Any) -> str:

@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any
 
 import fiftyone as fo
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import __version__, clustered, vectors
@@ -99,8 +98,8 @@ class ClusterEmbeddings(SuiteOperator):
 
 def _summary(job: Job, result: Any, count: int, missing: int, began: datetime) -> dict[str, Any]:
     params = job.params
-    sizes = np.bincount(result.labels[result.labels >= 0], minlength=len(result.exemplars))
-    noise = int((result.labels < 0).sum())
+    sizes = result.sizes
+    noise = count - int(sizes.sum())
     call = f"foo.execute_operator('@mbari/custom_embeddings/cluster_embeddings', ctx, params={params.model_dump()})"
     return {
         "counts": {
@@ -109,13 +108,12 @@ def _summary(job: Job, result: Any, count: int, missing: int, began: datetime) -
             "in_clusters": count - noise,
             "noise": noise,
             "noise_share": round(noise / count, 4),
+            "before_merging": result.found,
             "joined": result.joined,
-            "merged": result.merged,
             "without_vector": missing,
         },
         "largest": [
-            {"cluster": clustered.name(int(c)), "ROIs": int(sizes[c])}
-            for c in np.argsort(-sizes, kind="stable")[:LISTED]
+            {"cluster": clustered.name(number), "ROIs": int(size)} for number, size in enumerate(sizes[:LISTED])
         ],
         "parameters": params.model_dump(),
         "embeddings": dict(vectors.made_by(job.dataset, params.embeddings_field) or {}),

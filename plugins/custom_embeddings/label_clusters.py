@@ -191,7 +191,9 @@ def _takes(row: dict[str, Any], params: Any, counts: Counter[str]) -> bool:
 
 def _correction(row: dict[str, Any], params: Any, others: list[str]) -> Correction:
     """What a person says of a member, as a tag in the grid would; earlier corrections are replaced."""
-    own = {*others, params.marker_tag}
+    own = set(others)
+    if row["source_id"] not in (None, ""):
+        own.add(params.marker_tag)  # else it speaks of the label in another field
     tags = tuple(dict.fromkeys(tag for tag in (*(row["tags"] or ()), *(row["label_tags"] or ())) if tag in own))
     return Correction(row["id"], row["source_id"], row["label"], row["stored"], params.label, tags)
 

@@ -73,7 +73,10 @@ def test_a_rerun_replaces_its_own_clusters_tags_and_views(embedded):
     done = result(delegate(CLUSTER, embedded, min_cluster_size=5))
     embedded.reload()
     assert done["counts"]["without_vector"] == 3
-    assert embedded.values("cluster.label") == [None] * 3 + ["Unknown C0"] * 6 + ["Unknown C1"] * 6 + [None] * 6
+    names = embedded.values("cluster.label")
+    assert names[:3] == [None] * 3
+    assert [len(set(names[3:9])), len(set(names[9:15]))] == [1, 1]
+    assert {*names[3:15]} == {"Unknown C0", "Unknown C1"} == {*names[3:]} - {None}  # four are too few for a third
     assert len(embedded.match_tags("cluster-exemplar")) == 2
     assert embedded.values("cluster_outlier")[:3] == [None] * 3
 
@@ -139,6 +142,18 @@ def test_members_become_labels_at_once_and_it_can_be_undone(embedded):
     assert undone["counts"] == {"undone": 13, "left": 0}
     assert embedded.values("ground_truth.label") == before
     assert "needs-sync" not in embedded.count_sample_tags()
+
+
+def test_names_in_a_field_of_their_own_leave_what_waits_to_be_sent_alone(embedded):
+    run(CLUSTER, embedded)
+    embedded.limit(2).tag_samples("needs-sync")  # their ground truth is to be sent
+    embedded.classes["first_pass"] = ["Calanus"]
+    embedded.save()
+    params = {"clusters": ["Unknown C0"], "label": "Calanus", "label_field": "first_pass", "write": "label"}
+    run(LABEL, embedded, **params, id_field="no_id")
+    embedded.reload()
+    assert embedded.values("first_pass.label")[:10] == ["Calanus"] * 9 + [None]
+    assert embedded.match_tags("needs-sync").values("id") == embedded.limit(2).values("id")
 
 
 def test_labels_and_edges_are_left_out_where_asked(embedded):
