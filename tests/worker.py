@@ -76,7 +76,7 @@ def delegate(uri: str, dataset: Any, view: Any = None, **params: Any) -> Any:
 
 
 def form(uri: str, dataset: Any, **params: Any) -> list[str]:
-    """What an operator's form says: the texts of its notices, warnings and errors."""
+    """What an operator's form says: the texts of its notices, warnings and errors, and the names of its tables."""
     import asyncio
 
     from fiftyone.operators.executor import resolve_type
@@ -85,6 +85,7 @@ def form(uri: str, dataset: Any, **params: Any) -> list[str]:
     request = {"dataset_name": dataset.name, "params": params}
     drawn = asyncio.run(resolve_type(OperatorRegistry(), uri, request))
     inputs = drawn.to_json()["type"]["properties"]
+    shown = ("_notice", "_problem", "_table")
     return [
-        (i["view"] or {}).get("label") or "" for name, i in inputs.items() if name.startswith(("_notice", "_problem"))
+        (i["view"] or {}).get("label") or i.get("label") or "" for name, i in inputs.items() if name.startswith(shown)
     ]
