@@ -14,6 +14,7 @@ would drown in, the distance is computed again from differences), and weighed in
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class _Graph:
         ends: the listed edges' other ends, int32 (N, LISTED), lightest first; -1 where there is none
         weights: their weights, float32, inf where there is none
         bound: every edge that leaves the row's component and is not listed weighs at least this
+        tied: int64 (T, 2), edges that weigh no more than the core distance of their first end, but for rounding
     """
 
     unit: torch.Tensor
@@ -56,6 +58,7 @@ class _Graph:
     ends: np.ndarray
     weights: np.ndarray
     bound: np.ndarray
+    tied: np.ndarray
 
 
 def minimum_spanning_tree(
@@ -80,8 +83,8 @@ def minimum_spanning_tree(
         monitor: is told the progress, and asked whether to stop
 
     Returns:
-        edges int64 (N - 1, 2) and their weights float64 (N - 1,), lightest first; of equal weights the pair
-        with the smaller distance comes first, then that with the smaller row numbers
+        edges int64 (N - 1, 2) and their weights float64 (N - 1,), lightest first; which of equally heavy edges
+        are in the tree, and in which order, is as with hdbscan on the same machine (see `_as_hdbscan`)
 
     Raises:
         InputError: vectors that have no direction, or parameters out of range
@@ -200,6 +203,7 @@ def _nearest(vectors: np.ndarray, min_samples: int, alpha: float, device: str, m
         ends=np.full((rows, length), -1, np.int32),
         weights=np.full((rows, length), np.inf, np.float32),
         bound=nothing.copy(),
+        tied=np.empty((0, 2), np.int64),
     )
     _scan(graph, np.arange(rows), np.arange(rows), monitor, "Comparing vectors")
     if min_samples:
@@ -213,6 +217,9 @@ def _nearest(vectors: np.ndarray, min_samples: int, alpha: float, device: str, m
     order = np.argsort(graph.weights, axis=1, kind="stable")  # of equal weights the nearer row stays first
     graph.ends = np.take_along_axis(graph.ends, order, axis=1)
     graph.weights = np.take_along_axis(graph.weights, order, axis=1)
+    if min_samples:
+        row, at = np.nonzero(graph.weights <= graph.core[:, None] * np.float32(1 + 1e-4))
+        graph.tied = np.stack([row, graph.ends[row, at]], axis=1)
     return graph
 
 
@@ -328,14 +335,45 @@ def _roots(forest: list[int]) -> np.ndarray:
 
 
 def _weighed(vectors: np.ndarray, edges: np.ndarray, graph: _Graph, min_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """The edges in order of their weights, computed in float64."""
+    """The tree in order of its weights, computed in float64."""
     rows = np.arange(len(vectors))
     core = _distances(vectors, rows, graph.nearest) if min_samples else np.zeros(len(vectors))
-    edges = np.sort(edges, axis=1)
-    apart = _distances(vectors, edges[:, 0], edges[:, 1])
-    weights = np.maximum(apart / graph.alpha, core[edges].max(axis=1))
-    order = np.lexsort((edges[:, 1], edges[:, 0], apart, weights))
-    return edges[order], weights[order]
+    both = np.concatenate([edges, graph.tied])
+    apart = _distances(vectors, both[:, 0], both[:, 1]) / graph.alpha
+    weights = np.maximum(apart, core[both].max(axis=1))
+    keep = weights <= core[both[:, 0]]
+    keep[: len(edges)] = True
+    return _as_hdbscan(both[keep], weights[keep], len(vectors))
+
+
+def _as_hdbscan(edges: np.ndarray, weights: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The minimum spanning tree that the package hdbscan finds, of a graph that holds all edges it may choose from.
+
+    Core distances make many edges equally heavy, and clusters depend on which of them are taken and in which
+    order they are merged. The package walks from row 0 (Prim): always to the row that can be reached by the
+    lightest edge, of several to the first, from the earliest row it can be reached from. Then it sorts by
+    weight with numpy's default sort, which is not stable and differs between kinds of processor.
+    """
+    starts = np.concatenate([edges[:, 0], edges[:, 1]])
+    by_start = np.argsort(starts, kind="stable")
+    first = np.searchsorted(starts[by_start], np.arange(rows + 1)).tolist()
+    ends = np.concatenate([edges[:, 1], edges[:, 0]])[by_start].tolist()
+    apart = np.concatenate([weights, weights])[by_start].tolist()
+    seen, path, tree, steps = [False] * rows, [], [], []
+    reachable = [(0.0, 0, 0)]  # weight, row, place in the path of the row it is reached from
+    while reachable:
+        weight, row, before = heapq.heappop(reachable)
+        if seen[row]:
+            continue
+        seen[row] = True
+        path.append(row)
+        tree.append((path[before], row))
+        steps.append(weight)
+        for at in range(first[row], first[row + 1]):
+            if not seen[ends[at]]:
+                heapq.heappush(reachable, (apart[at], ends[at], len(path) - 1))
+    order = np.argsort(np.array(steps[1:]))
+    return np.array(tree[1:], np.int64)[order], np.array(steps[1:])[order]
 
 
 def _distances(vectors: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
