@@ -101,7 +101,7 @@ def write(
     for start in range(0, len(ids), samples.BATCH):
         part = slice(start, start + samples.BATCH)
         chosen = ids[part]
-        samples.write_labels(dataset, field, chosen, labels[part], clusters.probabilities[part])
+        samples.write_labels(dataset, field, chosen, labels[part], clusters.probabilities[part].tolist())
         samples.write_values(dataset, outlier_field(field), chosen, clusters.outlier[part].tolist(), fo.FloatField)
         monitor.progress(start + len(chosen), len(ids), "Writing clusters")
     tags = [tag if row in exemplars else None for row in range(len(ids))]
