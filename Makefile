@@ -31,7 +31,7 @@ python: $(STAMP)
 	@$(VENV) scripts/session.py $(SCRIPT)
 
 test: $(STAMP)
-	@$(VENV) -m pytest $(ARGS)
+	@$(VENV) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: $(STAMP)
 	@$(VENV) scripts/bench.py $(NAME)

@@ -17,9 +17,11 @@ from scripts.surroundings import own_database
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 
-# Before FiftyOne is imported: its own MongoDB in a folder of this test run's own, never the user's. Two runs
-# that share a server would stop it under each other's feet.
-os.environ.setdefault("FIFTYONE_DATABASE_DIR", str(BUILD / "test" / f"mongo-{os.getpid()}"))
+# Before FiftyOne is imported: its own MongoDB in a folder of this process's own, never the user's. Two runs, or two
+# processes of one, that share a server would stop it under each other's feet, and empty each other's collections.
+OWN = "MBARI_TEST_OWN_DATABASE"
+if "FIFTYONE_DATABASE_DIR" not in os.environ or OWN in os.environ:
+    os.environ |= {OWN: "1", "FIFTYONE_DATABASE_DIR": str(BUILD / "test" / f"mongo-{os.getpid()}")}
 os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
 os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
 os.environ.setdefault("FIFTYONE_DATABASE_NAME", "mbari-test")
