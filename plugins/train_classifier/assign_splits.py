@@ -162,7 +162,7 @@ def _look_alikes(
     from .shared.embeddings import spanning
 
     ids, found, missing = vectors.read(view, params.group_embeddings)
-    edges, weights = spanning.minimum_spanning_tree(found, monitor=monitor)
+    edges, weights = spanning.minimum_spanning_tree(found, min_samples=0, monitor=monitor)
     rows, near = [], {}
     for similarity in sorted({*SIMILARITIES, params.group_similarity}):
         group = spanning.groups_at(edges, weights, len(ids), similarity)
