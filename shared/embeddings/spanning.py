@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     import torch
 
 LISTED = 16  # edges kept for each row
+MOST_TIED = 512  # edges as heavy as a row's core distance that are looked at: more than that, only the nearest
 TILE_ROWS, TILE_COLUMNS = 512, 4_096  # 8 MiB of similarities at a time, about what stays in the caches
-NEAR = 1e-2  # cosine distances below this one are computed again from differences
+NEAR = 1e-3  # cosine distances below this one are computed again from differences
 
 
 class Stopped(Exception):
@@ -41,7 +42,7 @@ class _Graph:
     """The rows and what is known of the edges between them; arrays have a row for each vector.
 
     Attributes:
-        unit: vectors of length one, float32 (N, D), on the device that computes
+        unit: vectors of length one, float32 (D, N), a column each, on the device that computes
         core: core distances, float32 (N,)
         nearest: the row whose distance is the core distance, int (N,)
         alpha: what distances are divided by
@@ -196,7 +197,7 @@ def _nearest(vectors: np.ndarray, min_samples: int, alpha: float, device: str, m
     length = min(max(LISTED, min_samples), rows - 1)
     nothing = np.zeros(rows, np.float32)
     graph = _Graph(
-        unit=torch.from_numpy(unit_rows(vectors)).to(place(device)),
+        unit=torch.from_numpy(unit_rows(vectors)).to(place(device)).T.contiguous(),
         core=nothing,
         nearest=np.arange(rows),
         alpha=1.0,
@@ -218,9 +219,30 @@ def _nearest(vectors: np.ndarray, min_samples: int, alpha: float, device: str, m
     graph.ends = np.take_along_axis(graph.ends, order, axis=1)
     graph.weights = np.take_along_axis(graph.weights, order, axis=1)
     if min_samples:
-        row, at = np.nonzero(graph.weights <= graph.core[:, None] * np.float32(1 + 1e-4))
-        graph.tied = np.stack([row, graph.ends[row, at]], axis=1)
+        graph.tied = _ties(graph, monitor)
     return graph
+
+
+def _ties(graph: _Graph, monitor: Monitor) -> np.ndarray:
+    """Edges that weigh no more than the core distance of their first end, int64 (T, 2), a few too many."""
+    import torch
+
+    limit = graph.core * np.float32(1 + 1e-4)
+    row, at = np.nonzero(graph.weights <= limit[:, None])
+    pairs = [np.stack([row, graph.ends[row, at]], axis=1)]
+    # Where the whole list is as near as that, there may be more; their lists are made again, longer.
+    full = np.flatnonzero(graph.bound <= limit)
+    length = min(MOST_TIED, len(graph.core) - 1)
+    parts, core = (torch.from_numpy(a).to(graph.unit.device) for a in (np.arange(len(graph.core)), graph.core))
+    for start in range(0, len(full), TILE_ROWS):
+        if monitor.stopping():
+            raise Stopped
+        some = full[start : start + TILE_ROWS]
+        ends, weights = _lightest(graph, torch.from_numpy(some).to(core.device), parts, core, length)
+        row, at = np.nonzero(weights.cpu().numpy() <= limit[some, None])
+        pairs.append(np.stack([some[row], ends.cpu().numpy()[row, at]], axis=1))
+        monitor.progress(start + len(some), len(full), "Comparing dense places")
+    return np.concatenate(pairs)
 
 
 def _scan(graph: _Graph, rows: np.ndarray, component: np.ndarray, monitor: Monitor, what: str) -> None:
@@ -234,7 +256,7 @@ def _scan(graph: _Graph, rows: np.ndarray, component: np.ndarray, monitor: Monit
         if monitor.stopping():
             raise Stopped
         some = rows[start : start + TILE_ROWS]
-        ends, weights = _lightest(graph, torch.from_numpy(some).to(on), parts, core)
+        ends, weights = _lightest(graph, torch.from_numpy(some).to(on), parts, core, graph.ends.shape[1])
         graph.ends[some], graph.weights[some] = ends.cpu().numpy(), weights.cpu().numpy()
         monitor.progress(start + len(some), len(rows), what)
     # Edges beyond a full list weigh no less than its last; a list that is not full holds all there are.
@@ -242,12 +264,12 @@ def _scan(graph: _Graph, rows: np.ndarray, component: np.ndarray, monitor: Monit
 
 
 def _lightest(
-    graph: _Graph, some: torch.Tensor, parts: torch.Tensor, core: torch.Tensor
+    graph: _Graph, some: torch.Tensor, parts: torch.Tensor, core: torch.Tensor, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The ends and weights of the lightest edges of some rows out of their components, lightest first."""
     import torch
 
-    length, unit = graph.ends.shape[1], graph.unit[some]
+    unit = graph.unit[:, some].T.contiguous()
     # Passing over a tile costs nearly as much as the product, so all but the two steps that need every pair
     # waits until the list is made: the larger of distance and core is the lower of two similarities.
     limit = 1 - core * graph.alpha
@@ -255,7 +277,7 @@ def _lightest(
     ends = torch.empty((len(some), 0), dtype=torch.int64, device=unit.device)
     for left in range(0, len(parts), TILE_COLUMNS):
         here = slice(left, min(left + TILE_COLUMNS, len(parts)))
-        tile = unit @ graph.unit[here].T
+        tile = _cosines(unit, graph.unit[:, here])
         torch.minimum(tile, limit[here], out=tile)
         tile.masked_fill_(parts[some, None] == parts[here], -torch.inf)
         found, where = torch.topk(tile, min(length, tile.shape[1]), dim=1)
@@ -266,11 +288,20 @@ def _lightest(
     near = (apart < NEAR).nonzero(as_tuple=True)
     for start in range(0, len(near[0]), TILE_COLUMNS):
         i, j = (index[start : start + TILE_COLUMNS] for index in near)
-        apart[i, j] = (unit[i] - graph.unit[ends[i, j]]).square_().sum(dim=1).div_(2)
+        apart[i, j] = (unit[i] - graph.unit[:, ends[i, j]].T).square_().sum(dim=1).div_(2)
     weights = torch.maximum(torch.maximum(apart / graph.alpha, core[ends]), core[some, None])
     weights, order = torch.sort(weights.masked_fill_(best.isinf(), torch.inf), dim=1, stable=True)
     ends = torch.where(weights.isinf(), -1, ends.gather(1, order))
     return ends.int(), weights
+
+
+def _cosines(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """The products of rows (A, D) and columns (D, B), float32."""
+    import torch
+
+    if rows.device.type == "cpu":  # the same by the library behind convolutions: on AMD up to three times as fast
+        return torch.nn.functional.conv1d(columns[None], rows[:, :, None])[0]
+    return rows @ columns
 
 
 def _boruvka(graph: _Graph, monitor: Monitor) -> np.ndarray:
