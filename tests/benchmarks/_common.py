@@ -1,5 +1,8 @@
 """What the benchmarks share: images, weights and datasets, real ones where they lie beside the checkout."""
 
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import uuid
@@ -60,3 +63,32 @@ def folder() -> Iterator[Path]:
     """A scratch folder, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         yield Path(name)
+
+
+_MEASURE = r"""
+import json, re, sys, time
+from pathlib import Path
+import fiftyone as fo
+import fiftyone.operators as foo
+uri, dataset, params = sys.argv[1:]
+began = time.perf_counter()
+given = {"dataset": fo.load_dataset(dataset), "params": json.loads(params)}
+result = foo.execute_operator(uri, given).result
+spent = time.perf_counter() - began
+# Not ru_maxrss: that of a new process begins with its parent's.
+peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+print(json.dumps({"mb": round(peak, 1), "seconds": round(spent, 2), "result": result}, default=str))
+"""
+
+
+def measure(uri: str, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
+    """What an operator takes in a process of its own: `mb` at most, `seconds`, and its `result`. Needs Linux."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, uri, dataset, json.dumps(params)],
+        cwd=ROOT,
+        env=os.environ | {"FIFTYONE_PLUGINS_DIR": str(ROOT / "plugins")},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])

@@ -4,10 +4,6 @@ The runs are those that read or write every sample, or look for corrections amon
 stored label of every sample, 'Preview a sync' and 'Sync back' of a thousand corrections. Needs Linux.
 """
 
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 from tests.benchmarks import _common, _labels
@@ -15,20 +11,6 @@ from tests.benchmarks import _common, _labels
 LARGE, SMALL = 1_000_000, 10_000
 CORRECTIONS = 1_000
 OPERATORS = {"pull_labels": {"apply": True}, "preview_sync": {}, "sync_back": {}}
-MEASURE = r"""
-import json, re, sys, time
-from pathlib import Path
-import fiftyone as fo
-import fiftyone.operators as foo
-name, dataset, params = sys.argv[1:]
-began = time.perf_counter()
-given = {"dataset": fo.load_dataset(dataset), "params": json.loads(params)}
-done = foo.execute_operator(f"@mbari/sync_back/{name}", given).result
-spent = time.perf_counter() - began
-# Not ru_maxrss: that of a new process begins with its parent's.
-peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-print(json.dumps({"mb": round(peak, 1), "seconds": round(spent, 2), "message": done["message"]}))
-"""
 
 
 def run() -> dict[str, Any]:
@@ -61,12 +43,5 @@ def _of(some: dict[str, Any], count: int) -> float:
 
 
 def _measure(name: str, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, name, dataset, json.dumps(params)],
-        cwd=_common.ROOT,
-        env=os.environ | {"FIFTYONE_PLUGINS_DIR": str(_common.ROOT / "plugins")},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    took = _common.measure(f"@mbari/sync_back/{name}", dataset, params)
+    return {"mb": took["mb"], "seconds": took["seconds"], "message": took["result"]["message"]}
