@@ -67,9 +67,10 @@ class LabelClusters(SuiteOperator):
         """Draws the inputs, and what would change, by the labels that the members have now."""
         dataset, given = form.ctx.dataset, form.ctx.params
         fields = clustered.fields(dataset)
-        form.choice(
-            "cluster_field", [(name, name) for name in fields], default=_first(form.value("cluster_field"), fields)
-        )
+        if fields != [form.value("cluster_field")]:
+            form.choice(
+                "cluster_field", [(name, name) for name in fields], default=_first(form.value("cluster_field"), fields)
+            )
         field = _first(given.get("cluster_field") or form.value("cluster_field"), fields)
         if field is None:
             form.error("There are no clusters in this dataset yet: run 'Cluster embeddings' first.")
@@ -82,10 +83,10 @@ class LabelClusters(SuiteOperator):
         ]
         form.choice("label_field", [(name, name) for name in own], free=True)
         choose_name(form, form.value("label_field"))
-        form.fields("write", "only_unlabelled", "min_confidence")
+        form.fields("write", "only_unlabelled")
         _preview(form, view, field)
-        if form.on_request("More options: id field, marker tag, tag prefix"):
-            form.fields("id_field", "marker_tag", "tag_prefix")
+        if form.on_request("More options: min confidence, id field, marker tag, tag prefix"):
+            form.fields("min_confidence", "id_field", "marker_tag", "tag_prefix")
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Label Unknown C1, Unknown C2 as Calanus"."""

@@ -113,6 +113,7 @@ class VisualizeEmbeddings(SuiteOperator):
             backbone=info and info.get("backbone"),
         )
         del found
+        beside = store.save_workspace(job.dataset)
         counts |= {"samples": len(ids) - deleted, "deleted_meanwhile": deleted}
         indexed = None
         if params.similarity_key and not run.stopping():
@@ -121,8 +122,9 @@ class VisualizeEmbeddings(SuiteOperator):
                 job.dataset, params.similarity_key, params.embeddings_field, params.patches_field
             )
         return {
-            "message": _message(params, made, counts, indexed),
+            "message": _message(params, made, counts, indexed, beside),
             "brain_key": params.brain_key,
+            "workspace": store.WORKSPACE if beside else None,
             "similarity_key": params.similarity_key if indexed is not None else None,
             "ran": made.ran,
             "parameters": made.parameters,
@@ -145,12 +147,14 @@ def _stopped(job: Job, counts: dict[str, int]) -> dict[str, Any]:
     return {"message": f"It was stopped before the map was registered: {kept}.", "counts": counts}
 
 
-def _message(params: Any, made: Any, counts: dict[str, int], indexed: int | None) -> str:
+def _message(params: Any, made: Any, counts: dict[str, int], indexed: int | None, beside: bool) -> str:
     what = "patches" if params.patches_field else "ROIs"
+    workspace = f"choose the workspace {store.WORKSPACE!r} at the top right"
+    opened = workspace if beside else "click the '+' beside Samples for the panel"
     said = [
-        f"The map of {counts['samples']:,} {what} is ready ({made.ran}): open the Embeddings panel with the '+' beside "
-        f"Samples and choose {params.brain_key!r}. There, 'Color by' shows a field, and the ROIs that you draw "
-        "around with 'Select' are the target of any operator."
+        f"The map of {counts['samples']:,} {what} is ready ({made.ran}): {opened}, then choose {params.brain_key!r} in "
+        "the Embeddings panel. There, 'Color by' shows a field, and the ROIs that you draw around with 'Select' are "
+        "the target of any operator."
     ]
     if made.method != params.method:
         said.append(f"{counts['samples']:,} are too few for UMAP: it is PCA.")

@@ -42,7 +42,8 @@ def visualize(dataset, view=None, **params):
 def test_the_target_gets_a_map_that_the_panel_can_open(embedded):
     outcome = visualize(embedded)
     assert outcome["counts"] == {"samples": 28, "without_vector": 2, "deleted_meanwhile": 0}
-    assert "choose 'embeddings_map'" in outcome["message"]
+    assert "choose the workspace 'embeddings map' at the top right, then choose 'embeddings_map'" in outcome["message"]
+    assert embedded.list_workspaces() == [outcome["workspace"]]
     assert "2 have no vector" in outcome["message"]
     found = embedded.load_brain_results("embeddings_map", cache=False)
     assert found.points.shape == (28, 2)
