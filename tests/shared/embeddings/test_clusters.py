@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.pairwise import cosine_distances, cosine_similarity
 
-from shared.embeddings import clusters
+from shared.embeddings import clusters, spanning
 from shared.embeddings.clusters import cluster, dense, merged, most_probable, nearest_exemplars
 from shared.embeddings.spanning import Stopped, minimum_spanning_tree
 from shared.errors import InputError
@@ -83,6 +83,12 @@ def test_with_ties_clusters_are_hdbscans(vectors, alpha, min_samples):
     theirs = labs_hdbscan(vectors, alpha, min_samples)
     assert adjusted_rand_score(theirs.labels_, labels) == 1
     np.testing.assert_allclose(probabilities, theirs.probabilities_, rtol=1e-6)
+
+
+def test_ties_are_found_where_more_rows_are_near_than_a_list_holds(vectors, monkeypatch):
+    monkeypatch.setattr(spanning, "LISTED", 2)
+    theirs = labs_hdbscan(vectors, 1.5)
+    assert adjusted_rand_score(theirs.labels_, stage(vectors, 1.5)[0]) == 1
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real vectors do not lie beside the checkout")
