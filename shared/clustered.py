@@ -132,10 +132,11 @@ def _clear(dataset: fo.Dataset, field: str, ids: Sequence[str]) -> None:
 def _save_views(dataset: fo.Dataset, field: str, clusters: Clusters) -> list[str]:
     """Saves views of the largest clusters, the exemplars, and the rarest ROIs, in place of the last ones."""
     label, own = f"{field}.label", "" if field == "cluster" else f" ({field})"
-    largest = [name(number) for number in range(min(SHOWN, len(clusters.exemplars)))]
+    order = ViewField(label).strlen().to_string().concat(ViewField(label))  # else C10 would come before C2
+    largest = [name(n) for n in range(min(SHOWN, len(clusters.exemplars)))]
     views = {
-        "largest": dataset.match(ViewField(label).is_in(largest)).sort_by(label),
-        "exemplars": dataset.match_tags(exemplar_tag(field)).sort_by(label),
+        "largest": dataset.match(ViewField(label).is_in(largest)).sort_by(order),
+        "exemplars": dataset.match_tags(exemplar_tag(field)).exists(label).sort_by(order),
         "rare": dataset.match(ViewField(outlier_field(field)) > 0).sort_by(outlier_field(field), reverse=True),
     }
     for what, view in views.items():

@@ -7,12 +7,14 @@ from typing import Any
 import fiftyone as fo
 from pydantic import BaseModel, ConfigDict, Field
 
-from .shared import __version__, clustered, vectors
+from .shared import __version__, clustered, samples, vectors
 from .shared.errors import InputError
-from .shared.forms import Form
-from .shared.operators import Job, Spec, SuiteOperator
+from .shared.forms import Form, cached
+from .shared.operators import Job, Spec, SuiteOperator, target_view
+from .shared.runs import claim
 
 LISTED = 50  # clusters listed in a result, the largest first
+LONG = 10_000  # characters of a view's stages that are kept: one of selected ROIs lists them all
 
 
 class ClusterEmbeddings(SuiteOperator):
@@ -45,9 +47,9 @@ class ClusterEmbeddings(SuiteOperator):
         alpha: float = Field(1.1, gt=0, le=10, description="HDBSCAN's: distances are divided by it")
         min_similarity: float = Field(
             0.9,
-            ge=0,
+            gt=0,
             le=1,
-            description="Cosine, from 0 to 1: ROIs outside of clusters join the nearest exemplar that is as similar, "
+            description="Cosine, above 0, to 1: ROIs outside of clusters join the nearest exemplar that is as similar, "
             "and clusters whose exemplars are become one",
         )
         seed: int = Field(51, description="Noted with the result; the method draws nothing at random")
@@ -56,8 +58,12 @@ class ClusterEmbeddings(SuiteOperator):
         """Draws the inputs."""
         form.sample_field("embeddings_field", fo.VectorField)
         form.fields("cluster_field", "min_cluster_size", "min_similarity")
-        if problem := clustered.refusal(form.ctx.dataset, form.value("cluster_field")):
+        dataset, field, view = form.ctx.dataset, form.value("cluster_field"), target_view(form.ctx)
+        key = ("cluster_embeddings", field, *samples.state(view))
+        if problem := cached(key, lambda: clustered.refusal(dataset, field, view)):
             form.error(problem)
+        elif clustered.summary(dataset, field):
+            form.notice(f"The clusters in {field!r} are replaced; choose another field to keep them.")
         if form.on_request("More options: min samples, alpha, seed"):
             form.fields("min_samples", "alpha", "seed")
 
@@ -71,6 +77,7 @@ class ClusterEmbeddings(SuiteOperator):
         from .shared.embeddings.spanning import Stopped
 
         params, began = job.params, datetime.now(UTC)
+        claim(job.db, job.run.id, f"clusters/{job.dataset._doc.id}/{params.cluster_field}")
         if problem := clustered.refusal(job.dataset, params.cluster_field, job.view):
             raise InputError(problem)
         job.run.progress(0, 0, "Reading embeddings")
@@ -100,6 +107,8 @@ def _summary(job: Job, result: Any, count: int, missing: int, began: datetime) -
     params = job.params
     sizes = result.sizes
     noise = count - int(sizes.sum())
+    stages = str(job.view.view()._serialize(include_uuids=False))  # as text: MongoEngine would take parts for its own
+    target = {"dataset": job.dataset.name, "stages": stages if len(stages) < LONG else "too many to keep"}
     call = f"foo.execute_operator('@mbari/custom_embeddings/cluster_embeddings', ctx, params={params.model_dump()})"
     return {
         "counts": {
@@ -115,6 +124,7 @@ def _summary(job: Job, result: Any, count: int, missing: int, began: datetime) -
         "largest": [
             {"cluster": clustered.name(number), "ROIs": int(size)} for number, size in enumerate(sizes[:LISTED])
         ],
+        "target": target,
         "parameters": params.model_dump(),
         "embeddings": dict(vectors.made_by(job.dataset, params.embeddings_field) or {}),
         "versions": {"suite": __version__, **{name: version(name) for name in ("scikit-learn", "numpy", "torch")}},
@@ -127,8 +137,8 @@ def _message(summary: dict[str, Any], params: Any, views: list[str]) -> str:
     counts = summary["counts"]
     if not counts["clusters"]:
         return (
-            f"No clusters were found among {counts['rois']:,} ROIs: all stand alone. A smaller 'min cluster size' or "
-            "'min similarity', or more ROIs, may find some."
+            f"No clusters were found among {counts['rois']:,} ROIs: all stand alone. A smaller 'min cluster "
+            "size', or more ROIs, may find some."
         )
     said = (
         f"{counts['clusters']:,} clusters hold {counts['in_clusters']:,} of {counts['rois']:,} ROIs "

@@ -212,7 +212,8 @@ def _result(job: Job, path: str, info: dict[str, Any], runtime: str, embedded: A
     what = "patches" if job.params.patches_field else "ROIs"
     done = embedded.written + len(embedded.unreadable)
     rate = done / embedded.seconds if embedded.seconds else 0.0
-    if not embedded.written and embedded.unreadable and not embedded.stopped:
+    left = job.params.skip_existing  # of those that others were not left out of
+    if not embedded.written and embedded.unreadable and not embedded.stopped and not left:
         _, reason = embedded.unreadable[0]
         raise InputError(f"None of {total:,} {what} could be read, so there are no vectors. The first one: {reason}")
     message = (

@@ -15,7 +15,7 @@ from .shared.labelling import choose_name, correction_tag, correction_tags
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, Correction
-from .shared.sync.labels import Event
+from .shared.sync.labels import Event, history_field
 from .shared.sync.store import LabelField, vocabulary
 
 BATCH = 20_000  # samples looked at between two looks at whether to stop
@@ -122,14 +122,14 @@ class LabelClusters(SuiteOperator):
                 counts += field.correct(ids, tag, params.label, others, params.marker_tag)
             else:
                 moves = [edits.applied(_correction(row, params, others), params.marker_tag) for row in kept]
-                moves = [move for move in moves if move.before != move.to]
-                field.move(moves, event)
-                done = field.moved([move.sample_id for move in moves], event)
-                counts += Counter(samples=len(kept), labelled=len(done), already=len(kept) - len(moves))
-                counts["changed_meanwhile"] += len(moves) - len(done)
+                field.move([move for move in moves if move.before != move.to or move.tags_off], event)
+                new = [move.sample_id for move in moves if move.before != move.to]
+                done = field.moved(new, event)
+                counts += Counter(samples=len(kept), labelled=len(done), already=len(kept) - len(new))
+                counts["changed_meanwhile"] += len(new) - len(done)
             looked_at += len(rows)
             job.run.progress(looked_at, counts["members"], "Labelling members")
-        return _result(params, counts, before)
+        return _result(params, counts, before, _corrected_fields(dataset))
 
 
 def _first(chosen: str, fields: list[str]) -> str | None:
@@ -199,6 +199,11 @@ def _correction(row: dict[str, Any], params: Any, others: list[str]) -> Correcti
     return Correction(row["id"], row["source_id"], row["label"], row["stored"], params.label, tags)
 
 
+def _corrected_fields(dataset: Any) -> list[str]:
+    """The label fields that corrections have been made for."""
+    return [name for name in samples.label_fields(dataset) if dataset.has_sample_field(history_field(name))]
+
+
 def _preview(form: Form, view: Any, field: str) -> None:
     """How many members there are, by the label that they have now."""
     chosen, label_field = form.value("clusters"), form.value("label_field")
@@ -222,13 +227,18 @@ def _preview(form: Form, view: Any, field: str) -> None:
     form.table([{"label now": label or "none", "ROIs": n} for label, n in found[:20]], "Members")
 
 
-def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> dict[str, Any]:
+def _result(params: Any, counts: Counter[str], before: Counter[str | None], other_fields: list[str]) -> dict[str, Any]:
     if params.write == "label":
         said = f"{counts['labelled']:,} of {counts['members']:,} members are now labelled {params.label!r}."
-        then = " 'Apply corrections' can undo this run."
+        then = " 'Apply corrections' can undo this run." if counts["labelled"] else ""
     else:
         said = f"{counts['corrected']:,} of {counts['members']:,} members are now corrected to {params.label!r}."
         then = " 'Apply corrections' makes them labels here, 'Sync back' sends them to the label store."
+        if others := [name for name in other_fields if name != params.label_field]:
+            then += (
+                f" Tags do not say which label field they are for, and this dataset has {', '.join(map(repr, others))} "
+                f"as well: name {params.label_field!r} there."
+            )
     for key, why in (
         ("already", "were labelled so already"),
         ("labelled_before", "had a label and were left"),

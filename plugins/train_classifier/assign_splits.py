@@ -17,6 +17,7 @@ from .shared.runs import Monitor
 
 HASH_FIELD = "media_sha256"  # written by training, which has the bytes in hand
 SIMILARITIES = (0.9, 0.95, 0.98, 0.99)  # of which the effect is shown
+LARGE = 0.1  # the share of all ROIs from which a group of look-alikes is worth a word
 MOST_IN_FORM = 20_000  # ROIs whose look-alikes a form looks for; a run has the time
 
 
@@ -80,7 +81,7 @@ class AssignSplits(SuiteOperator):
             plan = cached(key, lambda: _plan(view, self.Params(**values)))
             form.table(_table(plan.splits.table), "Splits")
             form.table(plan.look_alikes, "Look-alikes, by similarity")
-            for problem in _problems(plan.splits):
+            for problem in [*plan.warnings, *_problems(plan.splits)]:
                 form.warning(problem)
 
     def work(self, job: Job) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class AssignSplits(SuiteOperator):
         if plan.without_vector:
             message += f" {plan.without_vector:,} ROIs have no vector, so their look-alikes are not known."
         return {
-            "message": " ".join([message, *_problems(plan.splits)]),
+            "message": " ".join([message, *plan.warnings, *_problems(plan.splits)]),
             "counts": {**counts, "without_label": sum(name is None for name in split)},
             "splits": _table(table),
             "look_alikes": plan.look_alikes,
@@ -118,6 +119,7 @@ class Plan:
         before: theirs as they are
         look_alikes: what each similarity would hold together, as rows of a table
         without_vector: samples whose look-alikes are not known
+        warnings: sentences about look-alikes
     """
 
     ids: list[str]
@@ -125,6 +127,7 @@ class Plan:
     before: list[str | None]
     look_alikes: list[dict[str, Any]]
     without_vector: int
+    warnings: list[str]
 
 
 def _plan(view: SampleCollection, params: Any, monitor: Monitor | None = None) -> Plan:
@@ -141,6 +144,7 @@ def _plan(view: SampleCollection, params: Any, monitor: Monitor | None = None) -
         raise InputError(f"No ROI of this view has a label in {params.label_field!r}; label some first.")
     before = [samples.split_of(tags) for tags in table["tags"]]
     near, look_alikes, missing = _look_alikes(view, params, monitor or Monitor())
+    warned = [_chained(row, len(table["id"])) for row in look_alikes if row["chosen"]]
     plan = splits.assign(
         table["label"],
         {name: getattr(params, name) for name in samples.SPLITS},
@@ -150,7 +154,17 @@ def _plan(view: SampleCollection, params: Any, monitor: Monitor | None = None) -
         seed=params.seed,
         near=[near.get(i) for i in table["id"]] if near else None,
     )
-    return Plan(table["id"], plan, before, look_alikes, missing)
+    return Plan(table["id"], plan, before, look_alikes, missing, [text for text in warned if text])
+
+
+def _chained(row: Mapping[str, Any], count: int) -> str | None:
+    """What to know of a group so large that no split can be what was asked for."""
+    if row["largest group"] <= LARGE * count:
+        return None
+    return (
+        f"One group of look-alikes has {row['largest group']:,} of {count:,} ROIs, which all go to one split: a higher "
+        "similarity makes smaller groups."
+    )
 
 
 def _look_alikes(

@@ -49,8 +49,11 @@ def undone(rows: Iterable[Mapping[str, Any]], run: str, marker: str) -> tuple[li
     moves: list[Move] = []
     left: Counter[str] = Counter()
     for row in rows:
-        history: Sequence[Mapping[str, Any]] = row["history"]
-        last = max(n for n, entry in enumerate(history) if entry["run"] == run)
+        history = _standing(row["history"])
+        last = max((n for n, entry in enumerate(history) if entry["run"] == run), default=None)
+        if last is None:
+            left["it was taken back before"] += 1
+            continue
         entry, later = history[last], history[last + 1 :]
         if entry["how"] not in UNDOABLE:
             left["it is in the label store since; 'Revert a sync' takes that back"] += 1
@@ -75,6 +78,12 @@ def undone(rows: Iterable[Mapping[str, Any]], run: str, marker: str) -> tuple[li
                 )
             )
     return moves, left
+
+
+def _standing(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A history without what was done and taken back again: what came before can be taken back in its turn."""
+    back = {entry.get("undoes") for entry in history if entry["how"] == "undo"}
+    return [entry for entry in history if entry["how"] != "undo" and entry["run"] not in back]
 
 
 def accepted(

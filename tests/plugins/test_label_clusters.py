@@ -205,3 +205,36 @@ def test_the_form_previews_by_current_label(embedded):
     run(CLUSTER, embedded)
     said = form(LABEL, embedded, clusters=["Unknown C0"], label="Metridia")
     assert any("9 ROIs would be Metridia" in text for text in said)
+
+
+def test_labels_given_by_corrections_and_then_by_clusters_are_taken_back_one_after_the_other(embedded):
+    run(CLUSTER, embedded)
+    before = embedded.values("ground_truth.label")
+    embedded.limit(3).tag_samples("Metridia")
+    first = run("@mbari/sync_back/apply_corrections", embedded)["run"]
+    between = embedded.values("ground_truth.label")
+    second = run(LABEL, embedded, clusters=["Unknown C0"], label="$label", write="label")["run"]
+    for undo, expected in ((second, between), (first, before)):
+        run("@mbari/sync_back/apply_corrections", embedded, undo=undo)
+        embedded.reload()
+        assert embedded.values("ground_truth.label") == expected
+    again = run("@mbari/sync_back/apply_corrections", embedded, undo=second)
+    assert again["left_alone"] == [{"reason": "it was taken back before", "labels": 9}]
+
+
+def test_a_label_at_once_settles_a_correction_that_said_otherwise(embedded):
+    run(CLUSTER, embedded)
+    embedded.skip(4).limit(1).tag_samples("Calanus")  # it is labelled Metridia
+    run(LABEL, embedded, clusters=["Unknown C0"], label="Metridia", write="label")
+    embedded.reload()
+    assert "Calanus" not in embedded.count_sample_tags()
+
+
+def test_the_views_are_in_the_order_of_the_numbers(dataset, registry, db):
+    labels.fill(dataset, [None] * 36)
+    vectors.prepare(dataset, "embeddings", {**INFO, "dim": 12})
+    made = np.repeat(np.eye(12), 3, axis=0) + np.random.default_rng(0).normal(0, 0.01, (36, 12))
+    vectors.write(dataset, "embeddings", dataset.values("id"), made)
+    run(CLUSTER, dataset)
+    exemplars = dataset.load_saved_view("clusters: exemplars")
+    assert exemplars.values("cluster.label") == [clustered.name(n) for n in range(12)]
