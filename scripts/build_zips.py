@@ -41,7 +41,7 @@ def unpack(archive: Path, plugins: Path) -> None:
 
 
 def _build_one(name: str, dist: Path) -> Path:
-    part = dist / f".{name}.zip.part"
+    part = dist / f".{name}.{os.getpid()}.part"  # two of us may build at one time
     with zipfile.ZipFile(part, "w") as archive:
         # The licence asks to go with every copy.
         for inside, path in [*_files(name), (f"{name}/LICENSE", ROOT / "LICENSE")]:

@@ -130,9 +130,14 @@ def install_plugins() -> None:
     zips = build(ROOT / "dist")
     if plugins != DEMO / "plugins":
         return
-    shutil.rmtree(plugins, ignore_errors=True)
     for archive in zips:
+        # A running App, worker or prompt reads these files: those that are the same stay.
+        digest, stamp = hashlib.sha256(archive.read_bytes()).hexdigest(), plugins / f".{archive.stem}"
+        if stamp.is_file() and stamp.read_text() == digest:
+            continue
+        shutil.rmtree(plugins / archive.stem, ignore_errors=True)
         unpack(archive, plugins)
+        stamp.write_text(digest)
 
 
 @contextmanager

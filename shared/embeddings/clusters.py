@@ -31,7 +31,7 @@ class Clusters:
         labels: int64 (N,), the number of each row's cluster, -1 for noise; numbered from 0 without gaps, the
             largest cluster first, of equally large ones that with the first row
         probabilities: float32 (N,), 0 to 1: HDBSCAN's membership probability, 0 for noise; a row that joined
-            an exemplar afterwards has its cosine similarity to it
+            an exemplar afterwards, from 0 at `min_similarity` to 1 for one like the exemplar
         exemplars: int64 (K,), the row that stands for each cluster
         outlier: float32 (N,), 0 to 1: the cosine distance to the nearest exemplar of any cluster, 1 at most;
             1 for all where there is no cluster
@@ -94,12 +94,13 @@ def cluster(
     exemplars = most_probable(labels, probabilities)
     nearest, similarity = nearest_exemplars(usable, exemplars, device=device, monitor=monitor)
     joining = (labels < 0) & (similarity >= min_similarity)
+    above = np.clip((similarity - min_similarity) / max(1 - min_similarity, ROUNDING), 0, 1)
     everyone = np.where(joining, nearest, labels)
     into = merged(usable[exemplars], min_similarity, device=device)
     numbers, standing = _numbered(everyone, into, exemplars)
     return Clusters(
         labels=_spread(numbers, bad, -1),
-        probabilities=_spread(np.where(joining, similarity, probabilities).astype(np.float32), bad, 0),
+        probabilities=_spread(np.where(joining, above, probabilities).astype(np.float32), bad, 0),
         exemplars=np.flatnonzero(~bad)[standing],
         outlier=_spread(np.clip(1 - similarity, 0, 1).astype(np.float32), bad, 1),
         found=len(exemplars),

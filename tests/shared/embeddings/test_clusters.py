@@ -109,7 +109,7 @@ def test_the_result_is_consistent(vectors, found):
     assert found.sizes.tolist() == sorted(np.bincount(found.labels[found.labels >= 0]), reverse=True)
     assert found.labels[found.exemplars].tolist() == list(range(len(found.exemplars)))
     assert (found.probabilities[found.labels < 0] == 0).all()
-    assert ((found.probabilities > 0) & (found.probabilities <= 1))[found.labels >= 0].all()
+    assert ((found.probabilities >= 0) & (found.probabilities <= 1))[found.labels >= 0].all()
     assert found.noise - found.joined == (found.labels < 0).sum()
     assert found.unusable.size == 0
     assert found.probabilities.dtype == found.outlier.dtype == np.float32
@@ -123,12 +123,12 @@ def test_outliers_are_far_from_every_exemplar(vectors):
     assert len(found.exemplars) == found.found
 
 
-def test_noise_joins_with_its_similarity_as_probability(vectors, found):
+def test_noise_joins_with_a_probability_that_grows_from_the_bound(vectors, found):
     before, _ = stage(vectors)
     joined = (before < 0) & (found.labels >= 0)
     assert joined.sum() == found.joined
-    np.testing.assert_allclose(found.probabilities[joined], 1 - found.outlier[joined], atol=1e-6)
-    assert (found.probabilities[joined] >= 0.8).all()
+    np.testing.assert_allclose(found.probabilities[joined], (1 - found.outlier[joined] - 0.8) / 0.2, atol=1e-5)
+    assert (found.outlier[joined] <= 0.2).all()
 
 
 def test_the_same_vectors_give_the_same_clusters(vectors, found):
