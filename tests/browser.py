@@ -149,18 +149,61 @@ class Person:
         self.page.locator("[data-cy='btn-clear-view-bar']").click()
         self.see(f"{samples} samples")
 
+    def open_workspace(self, name: str) -> None:
+        """Chooses a saved workspace from the list at the top right, which says "Unsaved" until then."""
+        self.page.get_by_text("Unsaved", exact=True).click()
+        self.page.get_by_text(name, exact=True).click()
+
+    def open_map(self, brain_key: str, points: int) -> None:
+        """Opens a map in the Embeddings panel, and waits until its points have come."""
+        self.page.get_by_text(brain_key, exact=True).click()
+        self.see(f"{points} points")
+
+    def color_by(self, field: str) -> None:
+        """Colours the points of the open map by a field, and waits for the legend."""
+        self.page.get_by_text("Color by").click()
+        self.page.get_by_text(field, exact=True).click()
+        self.see("Click to hide")
+
+    def lasso(self, left: float, top: float, right: float, bottom: float, look: str | None = None) -> int:
+        """Draws around a part of the open map, given in fractions of it; returns how many points that chose.
+
+        With `look`, a screenshot of that name shows the line, just before it is let go.
+        """
+        self.page.locator(".emb-mode-segment", has_text="Select").click()
+        counter = self.page.locator(".emb-plot-counter")
+        box = counter.locator("xpath=preceding::canvas[1]").bounding_box()
+        x = [box["x"] + box["width"] * part for part in (left, right)]
+        y = [box["y"] + box["height"] * part for part in (top, bottom)]
+        chosen = counter.filter(has_text=re.compile("[1-9][0-9,]* selected"))
+        for _ in range(SECONDS // 5):
+            self._drag([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1]), (x[0], y[0])], look)
+            try:  # points can be chosen only some time after the panel has counted them
+                chosen.wait_for(timeout=5_000)
+                break
+            except self._timeout:
+                continue
+        else:
+            self.look("not-seen")
+            raise AssertionError("no point is in the lasso")
+        count = chosen.inner_text().split(" selected")[0]
+        self.see(f"{count} samples")
+        return int(count.replace(",", ""))
+
     def write(self, label: str, value: str) -> None:
         """Types into the input below a label, in place of what it holds."""
         box = self._input(label)
         with self._redrawn():
             box.fill(value)
-            box.press("Enter")
+            # In a list of choices Enter would take the one that is marked there, after a text that came all at once.
+            box.press("Tab" if box.get_attribute("role") == "combobox" else "Enter")
 
     def choose(self, label: str, option: str) -> None:
         """Chooses from the list below a label the one that begins with `option`."""
+        begins = re.compile("^" + re.escape(option).replace("/", r"\/"))  # JavaScript's end at a bare slash
         self._input(label).click()
         with self._redrawn():
-            self.page.get_by_role("option", name=re.compile("^" + re.escape(option))).first.click()
+            self.page.get_by_role("option", name=begins).first.click()
 
     def tick(self, text: str) -> None:
         """Ticks the box beside a text."""
@@ -170,6 +213,12 @@ class Person:
     def press(self, button: str) -> None:
         """Presses a button, once it can be pressed."""
         self.page.get_by_role("button", name=button, exact=True).click()
+
+    def execute_now(self) -> None:
+        """Executes at once what the form would schedule."""
+        self.page.get_by_label("split button").locator("[aria-haspopup='menu']").click()
+        self.page.get_by_text("Run this operation synchronously").click()
+        self.press("Execute")
 
     def cannot_press(self, button: str) -> None:
         """Waits until a button is there and cannot be pressed."""
@@ -202,6 +251,16 @@ class Person:
         """Keeps a screenshot for whoever wants to see what the test saw."""
         self.page.wait_for_timeout(700)  # what is being drawn
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    def _drag(self, corners: list[tuple[float, float]], look: str | None) -> None:
+        mouse = self.page.mouse
+        mouse.move(*corners[0])
+        mouse.down()
+        for corner in corners[1:]:
+            mouse.move(*corner, steps=12)
+        if look:
+            self.look(look)
+        mouse.up()
 
     def _input(self, label: str) -> Any:
         # FiftyOne does not tie its labels to the inputs; a list of choices is a `div`.

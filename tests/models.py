@@ -1,10 +1,12 @@
-"""An untrained classifier of the classes of `rois`, as a file and as a version of the registry, for tests."""
+"""Untrained networks for tests: a classifier of the classes of `rois`, and the smallest vision transformer."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from tests import rois
+
+TINY = "test_vit"  # the smallest vision transformer of timm, 64 numbers a vector
 
 
 def untrained(file: Path) -> Path:
@@ -48,3 +50,18 @@ def register(registry: Any, weights: Path, folder: Path, alias: str = "candidate
     registry.add(record)
     registry.set_alias("m", alias, name)
     return record
+
+
+def tiny(file: Path, seed: int = 0) -> Path:
+    """Writes random parameters of the network `TINY`, as timm saves them, to `file`."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    network = timm.create_model(TINY, num_classes=0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)  # else all images look much the same to it
+    save_file(network.state_dict(), file)
+    return file
