@@ -178,6 +178,15 @@ def cores() -> int:
         return count
 
 
+def on_gpu(device: str) -> bool:
+    """Whether a `device`, as `build` takes it, is a GPU here.
+
+    Raises:
+        InputError: if there is no such device here
+    """
+    return _device(device).type == "cuda"
+
+
 def _device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -396,8 +405,9 @@ def _traced(network: torch.nn.Module, example: torch.Tensor) -> torch.jit.Script
     OpenVINO would do this itself, and then run the network twice more to compare: half of the time it takes.
     """
     with torch.inference_mode(), warnings.catch_warnings():
-        # Networks look whether the image's size is theirs; here all images have one size.
-        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean", torch.jit.TracerWarning)
+        # Timm's networks look, and assert in words, whether an image has their size; here all images have one size.
+        said, module = "Converting a tensor to a Python (boolean|number)", r"timm\.|torch\Z|torch\._tensor\Z"
+        warnings.filterwarnings("ignore", said, torch.jit.TracerWarning, module)
         # What OpenVINO reads is for OpenVINO to change; whoever embeds ROIs cannot.
         warnings.filterwarnings("ignore", r"`torch\.jit\.trace(_method)?` is deprecated", FutureWarning)
         return torch.jit.trace(network, example, strict=False, check_trace=False)
