@@ -14,7 +14,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..runs import Monitor
-from .spanning import Stopped, groups_at, minimum_spanning_tree, place, unit_rows, unusable
+from .lightest import Stopped, place, unit_rows
+from .spanning import groups_at, minimum_spanning_tree, unusable
 
 TILE_ROWS, TILE_COLUMNS = 512, 4_096
 # HDBSCAN's densities are 1 / distance: the distance of identical images, so that theirs is a number.
@@ -79,7 +80,7 @@ def cluster(
 
     Raises:
         InputError: a parameter out of range, or no table of numbers
-        spanning.Stopped: the monitor asked for an end
+        lightest.Stopped: the monitor asked for an end
     """
     _check(min_cluster_size, min_samples, min_similarity)
     monitor = monitor or Monitor()

@@ -9,9 +9,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.pairwise import cosine_distances, cosine_similarity
 
-from shared.embeddings import clusters, spanning
+from shared.embeddings import clusters, lightest
 from shared.embeddings.clusters import cluster, dense, merged, most_probable, nearest_exemplars
-from shared.embeddings.spanning import Stopped, minimum_spanning_tree
+from shared.embeddings.lightest import Stopped
+from shared.embeddings.spanning import minimum_spanning_tree
 from shared.errors import InputError
 from shared.runs import Monitor
 
@@ -86,7 +87,7 @@ def test_with_ties_clusters_are_hdbscans(vectors, alpha, min_samples):
 
 
 def test_ties_are_found_where_more_rows_are_near_than_a_list_holds(vectors, monkeypatch):
-    monkeypatch.setattr(spanning, "LISTED", 2)
+    monkeypatch.setattr(lightest, "LISTED", 2)
     theirs = labs_hdbscan(vectors, 1.5)
     assert adjusted_rand_score(theirs.labels_, stage(vectors, 1.5)[0]) == 1
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from shared.embeddings import spanning
-from shared.embeddings.spanning import Stopped, groups_at, minimum_spanning_tree, unit_rows, unusable
+from shared.embeddings import lightest
+from shared.embeddings.lightest import Stopped, unit_rows
+from shared.embeddings.spanning import groups_at, minimum_spanning_tree, unusable
 from shared.errors import InputError
 from shared.runs import Monitor
 
@@ -52,9 +53,9 @@ def is_tree(edges, rows):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(spanning, "TILE_ROWS", 64)
-    monkeypatch.setattr(spanning, "TILE_COLUMNS", 100)
-    monkeypatch.setattr(spanning, "LISTED", 4)
+    monkeypatch.setattr(lightest, "TILE_ROWS", 64)
+    monkeypatch.setattr(lightest, "TILE_COLUMNS", 100)
+    monkeypatch.setattr(lightest, "LISTED", 4)
 
 
 @pytest.mark.parametrize(("min_samples", "alpha"), [(0, 1.0), (1, 1.0), (1, 1.1), (3, 1.3), (20, 0.8)])
@@ -71,8 +72,8 @@ def test_the_weights_are_those_of_prims_method_on_all_distances(min_samples, alp
 def test_one_tile_and_many_give_the_same_tree(monkeypatch):
     vectors = clumps(300, seed=3)
     whole = minimum_spanning_tree(vectors, alpha=1.1)
-    monkeypatch.setattr(spanning, "TILE_ROWS", 91)
-    monkeypatch.setattr(spanning, "TILE_COLUMNS", 131)
+    monkeypatch.setattr(lightest, "TILE_ROWS", 91)
+    monkeypatch.setattr(lightest, "TILE_COLUMNS", 131)
     tiled = minimum_spanning_tree(vectors, alpha=1.1)
     np.testing.assert_allclose(tiled[1], whole[1], atol=1e-7)
     again = minimum_spanning_tree(vectors, alpha=1.1)
