@@ -53,13 +53,7 @@ def _name(dataset, cluster: str, at_once: AtOnce) -> int:
 
     members = dataset.match(fo.ViewField("cluster.label") == cluster)
     exemplar = members.match_tags("cluster-exemplar").first()
-    params = {
-        "clusters": [cluster],
-        "label": exemplar["true_label"],
-        "label_field": FIELD,
-        "write": "label",
-        "id_field": "no_id",  # the store's ids are those of the curated labels; these are not for it
-    }
+    params = {"clusters": [cluster], "label": exemplar["true_label"], "label_field": FIELD, "write": "label"}
     return at_once(dataset, "custom_embeddings/label_clusters", params)["counts"].get("labelled", 0)
 
 

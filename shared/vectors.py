@@ -26,7 +26,7 @@ EMBEDDING = "mbari_embedding"  # the key of a vector field's info that says whic
 CHUNK = 5_000
 
 # Of these, two fields with the same are alike: their vectors may be mixed and compared.
-IDENTITY = ("backbone", "weights_sha256", "layer", "framing", "imgsz", "dim")
+IDENTITY = ("weights_sha256", "layer", "framing", "imgsz", "dim")
 
 
 def path_of(name: str, patches_field: str | None = None) -> str:
@@ -72,7 +72,7 @@ def refusal(dataset: fo.Dataset, path: str, info: Mapping[str, Any] | None = Non
     if not isinstance(field, fo.VectorField):
         return f"The field {path!r} exists and is not one of vectors; choose another name."
     known = (field.info or {}).get(EMBEDDING)
-    if (info is None and known is not None) or _same(known, info) or not _has_any(dataset, path):
+    if (info is None and known is not None) or _same(known, info) or not holds_any(dataset, path):
         return None
     if known is None:
         return f"The field {path!r} holds vectors that this suite did not make; choose another name."
@@ -111,7 +111,8 @@ def _same(known: Mapping[str, Any] | None, info: Mapping[str, Any] | None) -> bo
     return known is not None and info is not None and all(known.get(key) == info.get(key) for key in IDENTITY)
 
 
-def _has_any(dataset: fo.Dataset, path: str) -> bool:
+def holds_any(dataset: fo.Dataset, path: str) -> bool:
+    """Whether any sample or patch of the dataset has a vector in a field."""
     return dataset._sample_collection.find_one({path: {"$type": "binData"}}, {"_id": 1}) is not None
 
 
@@ -209,6 +210,8 @@ def read(view: SampleCollection, name: str, patches_field: str | None = None) ->
         require_patches_field(dataset, patches_field)
     if dataset.get_field(path) is None:
         raise InputError(f"The dataset {dataset.name!r} has no field {path!r}: run 'Compute embeddings' first.")
+    if not isinstance(dataset.get_field(path), (fo.VectorField, fo.ListField, fo.ArrayField)):
+        raise InputError(f"The field {path!r} of dataset {dataset.name!r} is not one of vectors; choose another one.")
     ids: list[str] = []
     packed, lengths, missing = bytearray(), Counter[int](), 0
     for identity, stored in _stored(view, name, patches_field):

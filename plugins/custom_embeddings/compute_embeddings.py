@@ -1,12 +1,14 @@
 """`compute_embeddings`: a thin layer between FiftyOne and `shared/embedding.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import samples, vectors
+from .shared.embeddings.names import SHORT_NAMES
 from .shared.errors import InputError
 from .shared.forms import Form, cached
 from .shared.lineage.registry import Registry, is_registered
@@ -164,8 +166,25 @@ def _say_field(form: Form, dataset: Any, patches: list[str]) -> None:
     made = vectors.made_by(dataset, path)
     if problem := vectors.refusal(dataset, path):
         form.error(problem)
+    elif made and vectors.holds_any(dataset, path) and not _is_of(form, made):
+        form.error(
+            f"{path!r} holds vectors of {vectors.describe(made)}, and others cannot be mixed with them: choose another "
+            "field, or delete this one first."
+        )
     elif made:
         form.notice(f"{path!r} holds vectors of {vectors.describe(made)}; only more of the same can go there.")
+
+
+def _is_of(form: Form, made: Mapping[str, Any]) -> bool:
+    """Whether a field's vectors are those of the chosen model, as far as names tell; the run compares the weights."""
+    name, backbone = form.value("model"), str(made.get("backbone"))
+    if record := form.registered(name) if _in_registry(form) else None:
+        return backbone == record.name
+    # Timm adds the name of the pretraining to a bare name.
+    expected = SHORT_NAMES.get(name, Path(name).name)
+    # A Hugging Face folder may say its own.
+    alike = "/" in name or all(form.value(key) == made.get(key) for key in ("framing", "imgsz"))
+    return alike and (backbone == expected or backbone.startswith(f"{expected}."))
 
 
 def _items(job: Job) -> tuple[Iterator[tuple[Any, Any]], int]:

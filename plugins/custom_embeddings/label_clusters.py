@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from .shared.labelling import choose_name, correction_tag, correction_tags
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, Correction
-from .shared.sync.labels import Event, history_field
+from .shared.sync.labels import Event, history_field, stored_field
 from .shared.sync.store import LabelField, vocabulary
 
 BATCH = 20_000  # samples looked at between two looks at whether to stop
@@ -82,8 +83,10 @@ class LabelClusters(SuiteOperator):
             name for name in samples.label_fields(dataset) if name not in fields and not samples.writer(dataset, name)
         ]
         form.choice("label_field", [(name, name) for name in own], free=True)
-        choose_name(form, form.value("label_field"))
+        choose_name(form, _named_in(dataset, form.value("label_field")))
         form.fields("write", "only_unlabelled")
+        if problem := _unspoken(dataset, *(form.value(name) for name in ("label_field", "write", "tag_prefix"))):
+            form.error(problem)
         _preview(form, view, field)
         if form.on_request("More options: min confidence, id field, marker tag, tag prefix"):
             form.fields("min_confidence", "id_field", "marker_tag", "tag_prefix")
@@ -97,10 +100,13 @@ class LabelClusters(SuiteOperator):
         """Reads the members batch by batch, and writes correction tags or labels."""
         params, dataset = job.params, job.dataset
         chosen = _members(job)
-        words = vocabulary(dataset, params.label_field, job.secrets)
+        words = vocabulary(dataset, _named_in(dataset, params.label_field), job.secrets)
         tag = correction_tag(params.label, words, params.tag_prefix, params.marker_tag)
         if params.marker_tag in words:
             raise InputError(f"The marker tag {params.marker_tag!r} is a name of the vocabulary; choose another one.")
+        if problem := _unspoken(dataset, params.label_field, params.write, params.tag_prefix):
+            raise InputError(problem)
+        spoken_of = _spoken_of(dataset, params.label_field) == params.label_field
         samples.ensure_label_field(dataset, params.label_field)
         path = samples.source_path(dataset, params.label_field, params.id_field)
         field = LabelField(dataset, params.label_field, path)
@@ -122,6 +128,8 @@ class LabelClusters(SuiteOperator):
                 counts += field.correct(ids, tag, params.label, others, params.marker_tag)
             else:
                 moves = [edits.applied(_correction(row, params, others), params.marker_tag) for row in kept]
+                if not spoken_of:  # tags are about another label field
+                    moves = [replace(move, tags_off=(), tags_on=()) for move in moves]
                 field.move([move for move in moves if move.before != move.to or move.tags_off], event)
                 new = [move.sample_id for move in moves if move.before != move.to]
                 done = field.moved(new, event)
@@ -129,7 +137,7 @@ class LabelClusters(SuiteOperator):
                 counts["changed_meanwhile"] += len(new) - len(done)
             looked_at += len(rows)
             job.run.progress(looked_at, counts["members"], "Labelling members")
-        return _result(params, counts, before, _corrected_fields(dataset))
+        return _result(params, counts, before)
 
 
 def _first(chosen: str, fields: list[str]) -> str | None:
@@ -192,16 +200,43 @@ def _takes(row: dict[str, Any], params: Any, counts: Counter[str]) -> bool:
 
 def _correction(row: dict[str, Any], params: Any, others: list[str]) -> Correction:
     """What a person says of a member, as a tag in the grid would; earlier corrections are replaced."""
-    own = set(others)
-    if row["source_id"] not in (None, ""):
-        own.add(params.marker_tag)  # else it speaks of the label in another field
+    own = {*others, params.marker_tag}
     tags = tuple(dict.fromkeys(tag for tag in (*(row["tags"] or ()), *(row["label_tags"] or ())) if tag in own))
     return Correction(row["id"], row["source_id"], row["label"], row["stored"], params.label, tags)
 
 
-def _corrected_fields(dataset: Any) -> list[str]:
-    """The label fields that corrections have been made for."""
-    return [name for name in samples.label_fields(dataset) if dataset.has_sample_field(history_field(name))]
+def _spoken_of(dataset: Any, label_field: str) -> str:
+    """The label field that correction tags and the marker speak of: they do not say it themselves.
+
+    The one with labels of a label store, else the one that was corrected before, else the one given.
+    """
+    corrected = [name for name in samples.label_fields(dataset) if dataset.has_sample_field(history_field(name))]
+
+    def rank(name: str) -> tuple[bool, bool, bool]:
+        stored = stored_field(name)
+        has = dataset.has_sample_field(stored) and dataset.exists(stored).limit(1).count() > 0
+        return has, name == "ground_truth", name == label_field
+
+    return max(corrected, key=rank, default=label_field)
+
+
+def _named_in(dataset: Any, label_field: str) -> str:
+    """The label field whose names are the vocabulary: a new one takes those of the curated one."""
+    there = dataset.classes.get(label_field) or (
+        dataset.has_sample_field(label_field) and dataset.exists(label_field).limit(1).count()
+    )
+    return label_field if there else _spoken_of(dataset, "ground_truth")
+
+
+def _unspoken(dataset: Any, label_field: str, write: str, prefix: str | None) -> str | None:
+    """Why corrections must not be made for a label field, if they must not."""
+    spoken_of = _spoken_of(dataset, label_field)
+    if write == "label" or prefix or spoken_of == label_field:
+        return None
+    return (
+        f"Correction tags speak of {spoken_of!r} in this dataset; for {label_field!r} choose to write labels at once, "
+        "or give a tag prefix."
+    )
 
 
 def _preview(form: Form, view: Any, field: str) -> None:
@@ -227,18 +262,13 @@ def _preview(form: Form, view: Any, field: str) -> None:
     form.table([{"label now": label or "none", "ROIs": n} for label, n in found[:20]], "Members")
 
 
-def _result(params: Any, counts: Counter[str], before: Counter[str | None], other_fields: list[str]) -> dict[str, Any]:
+def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> dict[str, Any]:
     if params.write == "label":
         said = f"{counts['labelled']:,} of {counts['members']:,} members are now labelled {params.label!r}."
         then = " 'Apply corrections' can undo this run." if counts["labelled"] else ""
     else:
         said = f"{counts['corrected']:,} of {counts['members']:,} members are now corrected to {params.label!r}."
         then = " 'Apply corrections' makes them labels here, 'Sync back' sends them to the label store."
-        if others := [name for name in other_fields if name != params.label_field]:
-            then += (
-                f" Tags do not say which label field they are for, and this dataset has {', '.join(map(repr, others))} "
-                f"as well: name {params.label_field!r} there."
-            )
     for key, why in (
         ("already", "were labelled so already"),
         ("labelled_before", "had a label and were left"),

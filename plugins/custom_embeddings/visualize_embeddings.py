@@ -115,14 +115,17 @@ class VisualizeEmbeddings(SuiteOperator):
         del found
         beside = store.save_workspace(job.dataset)
         counts |= {"samples": len(ids) - deleted, "deleted_meanwhile": deleted}
-        indexed = None
+        indexed, failed = None, ""
         if params.similarity_key and not run.stopping():
             run.progress(0, 0, f"Registering the similarity index {params.similarity_key!r}")
-            indexed = store.register_similarity(
-                job.dataset, params.similarity_key, params.embeddings_field, params.patches_field
-            )
+            try:
+                indexed = store.register_similarity(
+                    job.dataset, params.similarity_key, params.embeddings_field, params.patches_field
+                )
+            except InputError as error:  # of ROIs outside of the target; the map is made
+                failed = f"The similarity index could not be made: {error}"
         return {
-            "message": _message(params, made, counts, indexed, beside),
+            "message": _message(params, made, counts, indexed, beside, failed),
             "brain_key": params.brain_key,
             "workspace": store.WORKSPACE if beside else None,
             "similarity_key": params.similarity_key if indexed is not None else None,
@@ -147,7 +150,7 @@ def _stopped(job: Job, counts: dict[str, int]) -> dict[str, Any]:
     return {"message": f"It was stopped before the map was registered: {kept}.", "counts": counts}
 
 
-def _message(params: Any, made: Any, counts: dict[str, int], indexed: int | None, beside: bool) -> str:
+def _message(params: Any, made: Any, counts: dict[str, int], indexed: int | None, beside: bool, failed: str) -> str:
     what = "patches" if params.patches_field else "ROIs"
     workspace = f"choose the workspace {store.WORKSPACE!r} at the top right"
     opened = workspace if beside else "click the '+' beside Samples for the panel"
@@ -170,6 +173,8 @@ def _message(params: Any, made: Any, counts: dict[str, int], indexed: int | None
             f"To sort by similarity, select one in the grid, click 'Sort by image similarity' above it and choose "
             f"{params.similarity_key!r}; it covers the {indexed:,} {what} of the dataset that have vectors."
         )
+    elif failed:
+        said.append(failed)
     elif params.similarity_key:
         said.append("It was stopped before the similarity index was registered.")
     return " ".join(said)

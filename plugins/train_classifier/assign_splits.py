@@ -16,7 +16,7 @@ from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.runs import Monitor
 
 HASH_FIELD = "media_sha256"  # written by training, which has the bytes in hand
-SIMILARITIES = (0.9, 0.95, 0.98, 0.99)  # of which the effect is shown
+SIMILARITIES = (0.95, 0.97, 0.98, 0.99, 0.995)  # of which the effect is shown
 LARGE = 0.1  # the share of all ROIs from which a group of look-alikes is worth a word
 MOST_IN_FORM = 20_000  # ROIs whose look-alikes a form looks for; a run has the time
 
@@ -51,7 +51,7 @@ class AssignSplits(SuiteOperator):
             description="A field of vectors: near-duplicates, such as one animal in neighbouring frames, stay together",
         )
         group_similarity: float = Field(
-            0.95,
+            0.99,
             gt=0,
             le=1,
             title="Similarity of look-alikes",

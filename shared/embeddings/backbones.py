@@ -7,7 +7,6 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,38 +14,12 @@ import torch
 from ..errors import InputError, StorageError, WeightsError
 from ..framing import FRAMINGS
 from . import checkpoints
+from .names import SHORT_NAMES
 
 MIN_IMGSZ, MAX_IMGSZ = 32, 2048
 
 CLS_TOKEN = "CLS token"
 POOLED = "pooled features"
-
-# Names as the original releases have them.
-SHORT_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "dino_vits8": "vit_small_patch8_224.dino",
-        "dino_vits16": "vit_small_patch16_224.dino",
-        "dino_vitb8": "vit_base_patch8_224.dino",
-        "dino_vitb16": "vit_base_patch16_224.dino",
-        "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
-        "dinov2_vitb14": "vit_base_patch14_dinov2.lvd142m",
-        "dinov2_vitl14": "vit_large_patch14_dinov2.lvd142m",
-        "dinov2_vitg14": "vit_giant_patch14_dinov2.lvd142m",
-        "dinov2_vits14_reg": "vit_small_patch14_reg4_dinov2.lvd142m",
-        "dinov2_vitb14_reg": "vit_base_patch14_reg4_dinov2.lvd142m",
-        "dinov2_vitl14_reg": "vit_large_patch14_reg4_dinov2.lvd142m",
-        "dinov2_vitg14_reg": "vit_giant_patch14_reg4_dinov2.lvd142m",
-        "dinov3_vits16": "vit_small_patch16_dinov3.lvd1689m",
-        "dinov3_vits16plus": "vit_small_plus_patch16_dinov3.lvd1689m",
-        "dinov3_vitb16": "vit_base_patch16_dinov3.lvd1689m",
-        "dinov3_vitl16": "vit_large_patch16_dinov3.lvd1689m",
-        "dinov3_vith16plus": "vit_huge_plus_patch16_dinov3.lvd1689m",
-        "dinov3_convnext_tiny": "convnext_tiny.dinov3_lvd1689m",
-        "dinov3_convnext_small": "convnext_small.dinov3_lvd1689m",
-        "dinov3_convnext_base": "convnext_base.dinov3_lvd1689m",
-        "dinov3_convnext_large": "convnext_large.dinov3_lvd1689m",
-    }
-)
 
 _OTHERWISE = "give the weights as a file or s3:// URI in 'weights'"
 
@@ -260,7 +233,8 @@ def _from_hub(name: str, config: Any) -> Path:
         except Exception as error:
             last = error
         raise StorageError(
-            f"The weights of {name} could not be downloaded, there is no way to the Hugging Face hub: {_OTHERWISE}."
+            f"The weights of {name} could not be downloaded, there is no way to the Hugging Face hub: get {filename} "
+            f"from huggingface.co/{repo} elsewhere, and {_OTHERWISE}."
         ) from last
     raise StorageError(f"The Hugging Face hub has no file of weights of {name} ({repo}): {_OTHERWISE}.") from last
 

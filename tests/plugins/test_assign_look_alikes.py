@@ -19,7 +19,7 @@ def frames(dataset):
     animals = np.eye(40, dtype=np.float32)[rng.permutation(np.repeat(np.arange(40), 3))]
     labels.fill(dataset, ["Calanus" if a.argmax() % 2 else "Metridia" for a in animals])
     vectors.prepare(dataset, "embeddings", INFO)
-    vectors.write(dataset, "embeddings", dataset.values("id"), animals + rng.normal(0, 0.01, animals.shape))
+    vectors.write(dataset, "embeddings", dataset.values("id"), animals + rng.normal(0, 0.002, animals.shape))
     dataset.add_sample_field("animal", samples.fo.IntField)
     dataset.set_values("animal", animals.argmax(1).tolist())
     return dataset
@@ -46,19 +46,25 @@ def test_look_alikes_are_never_torn_apart(frames):
     assert torn(frames) == 0
     assert [done["counts"][name] for name in samples.SPLITS] == [84, 18, 18]
     chosen = [row for row in done["look_alikes"] if row["chosen"]]
-    assert chosen == [{"similarity": 0.95, "chosen": True, "groups": 40, "ROIs in groups": 120, "largest group": 3}]
+    assert chosen == [{"similarity": 0.99, "chosen": True, "groups": 40, "ROIs in groups": 120, "largest group": 3}]
 
 
 def test_the_similarity_decides_what_is_alike(frames):
     done = assign(frames, group_embeddings="embeddings", group_similarity=1.0)
     assert torn(frames) > 5
     assert {row["similarity"]: row["groups"] for row in done["look_alikes"]} == {
-        0.9: 40,
         0.95: 40,
+        0.97: 40,
         0.98: 40,
         0.99: 40,
+        0.995: 40,
         1.0: 0,
     }
+
+
+def test_one_group_of_nearly_all_is_named(frames):
+    done = assign(frames, group_embeddings="embeddings", group_similarity=1e-9)
+    assert "ROIs, which all go to one split: a higher similarity makes smaller groups" in done["message"]
 
 
 def test_look_alikes_join_groups_and_rois_without_a_vector_stand_alone(frames):

@@ -144,16 +144,23 @@ def test_members_become_labels_at_once_and_it_can_be_undone(embedded):
     assert "needs-sync" not in embedded.count_sample_tags()
 
 
-def test_names_in_a_field_of_their_own_leave_what_waits_to_be_sent_alone(embedded):
+def test_names_in_a_field_of_their_own_leave_what_others_are_corrected_to_alone(embedded):
     run(CLUSTER, embedded)
-    embedded.limit(2).tag_samples("needs-sync")  # their ground truth is to be sent
-    embedded.classes["first_pass"] = ["Calanus"]
+    embedded.match(fo.ViewField("cluster.label") == "Unknown C2").tag_samples("Metridia")
+    run("@mbari/sync_back/apply_corrections", embedded)  # so tags speak of the ground truth
+    embedded.limit(2).tag_samples("needs-sync")
+    embedded.skip(2).limit(3).tag_samples("Metridia")
+    embedded.classes["first_pass"] = ["Calanus", "Metridia"]
     embedded.save()
-    params = {"clusters": ["Unknown C0"], "label": "Calanus", "label_field": "first_pass", "write": "label"}
-    run(LABEL, embedded, **params, id_field="no_id")
+    before = embedded.values("tags")
+    params = {"clusters": ["Unknown C0"], "label": "Calanus", "label_field": "first_pass"}
+    with pytest.raises(Exception, match="Correction tags speak of 'ground_truth' in this dataset; for 'first_pass'"):
+        run(LABEL, embedded, **params)
+    run(LABEL, embedded, **params, write="label")
     embedded.reload()
     assert embedded.values("first_pass.label")[:10] == ["Calanus"] * 9 + [None]
-    assert embedded.match_tags("needs-sync").values("id") == embedded.limit(2).values("id")
+    assert embedded.values("tags") == before
+    run(LABEL, embedded, **{**params, "label_field": "ground_truth"})  # the first one is spoken of still
 
 
 def test_labels_and_edges_are_left_out_where_asked(embedded):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
 
-from tests.worker import delegate, error, form, result
+from tests.worker import delegate, form, result
 
 MAP = "@mbari/custom_embeddings/visualize_embeddings"
 
@@ -137,8 +137,9 @@ def test_input_that_cannot_be_mapped(embedded):
     with pytest.raises(ExecutionError, match="28 of 4, 1 of 7"):
         visualize(embedded)
     # A target with vectors of one length can be mapped; the index covers the whole dataset and cannot be made.
-    failed = delegate(MAP, embedded, embedded[:20], method="pca", similarity_key="alike")
-    assert "different lengths" in error(failed).splitlines()[0]
+    done = result(delegate(MAP, embedded, embedded[:20], method="pca", similarity_key="alike"))
+    assert "The similarity index could not be made" in done["message"]
+    assert "similarity_key" not in done or done["similarity_key"] is None
     embedded.reload()
     assert embedded.list_brain_runs() == ["embeddings_map"]
 
