@@ -4,13 +4,14 @@ VENV := .venv/bin/python
 STAMP := .venv/.set-up
 export PYTHON
 
-.PHONY: help demo app python test bench lint zips lock clean
+.PHONY: help demo app python screenshots test bench lint zips lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the whole loop on drawn plankton; IMAGES=<folder of class folders> WEIGHTS=<file> for real ones"
 	@echo "make app    FiftyOne's App on the demo dataset, with the plugins and a delegated worker"
 	@echo "make python a prompt on the demo's dataset, with the plugins; SCRIPT=<file> runs a script"
+	@echo "make screenshots  the README's picture anew, after a demo; needs Debian's chromium"
 	@echo "make test   every test; ARGS=... goes to pytest"
 	@echo "make bench  the benchmarks, or one: NAME=..."
 	@echo "make lint   ruff and mypy"
@@ -29,6 +30,9 @@ app: $(STAMP)
 
 python: $(STAMP)
 	@$(VENV) scripts/session.py $(SCRIPT)
+
+screenshots: $(STAMP)
+	@$(VENV) scripts/screenshots.py
 
 test: $(STAMP)
 	@$(VENV) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)

@@ -104,7 +104,7 @@ class Person:
     def open_app(self, samples: int) -> None:
         """Loads the App, or loads it again, and waits until the grid says how many samples there are."""
         self.page.goto(self._url)
-        self.see(f"{samples} samples")
+        self.see(f"{samples:,} samples")
 
     def open_browser(self, search: str) -> None:
         """Opens the operator browser by the backquote key and searches."""
@@ -147,22 +147,24 @@ class Person:
     def clear_view(self, samples: int) -> None:
         """Takes the view away, and waits until the grid says that it shows so many samples."""
         self.page.locator("[data-cy='btn-clear-view-bar']").click()
-        self.see(f"{samples} samples")
+        self.see(f"{samples:,} samples")
 
     def open_workspace(self, name: str) -> None:
         """Chooses a saved workspace from the list at the top right, which says "Unsaved" until then."""
-        self.page.get_by_text("Unsaved", exact=True).click()
-        self.page.get_by_text(name, exact=True).click()
+        workspace = self.page.get_by_text(name, exact=True)
+        self._until_there(self.page.get_by_text("Unsaved", exact=True), workspace)
+        workspace.click()
 
     def open_map(self, brain_key: str, points: int) -> None:
         """Opens a map in the Embeddings panel, and waits until its points have come."""
         self.page.get_by_text(brain_key, exact=True).click()
-        self.see(f"{points} points")
+        self.see(f"{points:,} points")
 
     def color_by(self, field: str) -> None:
         """Colours the points of the open map by a field, and waits for the legend."""
-        self.page.get_by_text("Color by").click()
-        self.page.get_by_text(field, exact=True).click()
+        choice = self.page.get_by_text(field, exact=True)
+        self._until_there(self.page.get_by_text("Color by"), choice)
+        choice.click()
         self.see("Click to hide")
 
     def lasso(self, left: float, top: float, right: float, bottom: float, look: str | None = None) -> int:
@@ -189,6 +191,10 @@ class Person:
         count = chosen.inner_text().split(" selected")[0]
         self.see(f"{count} samples")
         return int(count.replace(",", ""))
+
+    def hide(self, field: str) -> None:
+        """Unticks a field in the sidebar, so that the grid does not draw it."""
+        self.page.locator(f"[data-cy='checkbox-{field}']").click()
 
     def write(self, label: str, value: str) -> None:
         """Types into the input below a label, in place of what it holds."""
@@ -219,6 +225,12 @@ class Person:
         self.page.get_by_label("split button").locator("[aria-haspopup='menu']").click()
         self.page.get_by_text("Run this operation synchronously").click()
         self.press("Execute")
+
+    def can_press(self, button: str) -> None:
+        """Waits until a button can be pressed."""
+        from playwright.sync_api import expect
+
+        expect(self.page.get_by_role("button", name=button, exact=True)).to_be_enabled(timeout=SECONDS * 1000)
 
     def cannot_press(self, button: str) -> None:
         """Waits until a button is there and cannot be pressed."""
@@ -251,6 +263,18 @@ class Person:
         """Keeps a screenshot for whoever wants to see what the test saw."""
         self.page.wait_for_timeout(700)  # what is being drawn
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    def _until_there(self, press: Any, awaited: Any) -> None:
+        """Clicks what opens a list until the list is there: a panel that is drawn anew closes it again."""
+        for _ in range(SECONDS // 5):
+            press.click()
+            try:
+                awaited.wait_for(timeout=5_000)
+                return
+            except self._timeout:
+                continue
+        self.look("not-seen")
+        raise AssertionError(f"{awaited} is not offered")
 
     def _drag(self, corners: list[tuple[float, float]], look: str | None) -> None:
         mouse = self.page.mouse

@@ -111,6 +111,7 @@ def _label_what_the_lasso_holds(person, plankton):
     assert {label: int(n) for label, n in person.table("label now", "ROIs")} == {
         label or "none": n for label, n in now.items()
     }
+    person.can_press("Execute")
     person.look("embeddings-label")
     person.press("Execute")
     person.see(f"{len(members)} of {len(members)} members are now corrected to '{DISC}'.")

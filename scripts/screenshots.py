@@ -1,0 +1,67 @@
+"""Makes the README's picture anew: FiftyOne's App on the demo's dataset, in a browser, used as a person would."""
+
+import signal
+import sys
+from pathlib import Path
+
+import surroundings
+
+sys.path.insert(0, str(surroundings.ROOT))  # for what drives the browser in the tests
+
+MAP = "embeddings_map"
+PICTURE = surroundings.ROOT / "docs" / "embeddings-map.png"
+WIDTH = 1200  # of a picture, in pixels
+SHOWN = {"ground_truth", "cluster"}  # what the grid draws on the ROIs
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however it is ended, the App's server ends with it
+    surroundings.prepare()
+    surroundings.install_plugins()
+    surroundings.own_database()
+
+    import fiftyone as fo
+
+    name = surroundings.DATASET
+    if not fo.dataset_exists(name) or not fo.load_dataset(name).has_brain_run(MAP):
+        print(f"There is no dataset {name!r} with a map yet: run `make demo` first.")
+        return 1
+    _photograph(fo.load_dataset(name))
+    print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+def _photograph(dataset) -> None:
+    """Opens the map, coloured by cluster, and draws a lasso."""
+    import fiftyone as fo
+
+    from tests import browser
+
+    log = surroundings.BUILD / "app" / "screenshots.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    points = len(dataset.load_brain_results(MAP).points)
+    with browser.app(dataset.name, log) as url, browser.person(url) as person:
+        person.open_app(dataset.count())
+        for field in dataset.get_field_schema(embedded_doc_type=fo.Classification):
+            if field not in SHOWN:
+                person.hide(field)
+        person.open_workspace("embeddings map")
+        person.open_map(MAP, points)
+        person.color_by("cluster.label")
+        person.lasso(0.05, 0.58, 0.46, 0.8, look=PICTURE.stem)
+    shrink(browser.SCREENSHOTS / PICTURE.name, PICTURE)
+
+
+def shrink(picture: Path, to: Path) -> None:
+    """Writes a picture smaller and with fewer colours, as PNG."""
+    from PIL import Image
+
+    to.parent.mkdir(exist_ok=True)
+    with Image.open(picture) as image:
+        height = round(image.height * WIDTH / image.width)
+        small = image.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
+    small.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(to, optimize=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
