@@ -20,7 +20,7 @@ from tests.benchmarks._clusters import LAB, LAB_WHOLE, OURS, OURS_WHOLE
 
 ROWS, DIMS = 20_000, 384
 REAL = _common.DATA / "features" / "pwssc_leaf36_5109x1280_float16.npz"
-PATIENCE = 600  # seconds for one candidate
+PATIENCE = 180  # seconds for one candidate
 
 
 def run() -> list[dict[str, Any]]:
