@@ -2,10 +2,12 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import unicodedata
 import uuid
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -350,7 +352,7 @@ try:
 except StorageError as error:
     print(error)
 """
-    for folder in tmp_path.parents[:2]:
+    for folder in takewhile(lambda folder: folder != Path(tempfile.gettempdir()), tmp_path.parents):
         folder.chmod(0o755)  # pytest's own folders are private
     if not os.geteuid():
         tmp_path.chmod(0o755)

@@ -94,7 +94,8 @@ def test_other_contents_are_refused(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(file)
     assert "TorchScript" in refused(file)
     torch.save({"model": torch.nn.Linear(2, 2)}, file)
-    assert "torch.nn.modules.linear.Linear" in refused(file)
+    # Unless Ultralytics' loader has made it known to this process.
+    assert "torch.nn.modules.linear.Linear" in (said := refused(file)) or "holds no parameters" in said
 
 
 class Hostile:
