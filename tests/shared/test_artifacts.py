@@ -610,8 +610,7 @@ try:
 except StorageError as error:
     print(error)
 """
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)  # pytest's own folders are private
+    let_others_in(tmp_path)
     run = [sys.executable, "-c", code, str(tmp_path / "root")]
     said = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert said.startswith(f"Not allowed to use {tmp_path}/root")

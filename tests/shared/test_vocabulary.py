@@ -2,12 +2,10 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import unicodedata
 import uuid
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 
 from shared.errors import InputError, StorageError
 from shared.vocabulary import Vocabulary, add, fold, load, parse
-from tests.conftest import ROOT, aws
+from tests.conftest import ROOT, aws, let_others_in
 
 NAMES = ("Calanus", "Pseudo-nitzschia", "fecal_pellet", "Oithona", "Detonula_Cerataulina_Lauderia", "Salp", "Egg")
 PLANKTON = Vocabulary(NAMES, "the test")
@@ -352,8 +350,7 @@ try:
 except StorageError as error:
     print(error)
 """
-    for folder in takewhile(lambda folder: folder != Path(tempfile.gettempdir()), tmp_path.parents):
-        folder.chmod(0o755)  # pytest's own folders are private
+    let_others_in(tmp_path)
     if not os.geteuid():
         tmp_path.chmod(0o755)
     run = [sys.executable, "-c", code, str(path)]
