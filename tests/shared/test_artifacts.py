@@ -21,6 +21,7 @@ from shared import s3 as suite_s3
 from shared.artifacts import Artifacts, FileInfo, fetch_uri, open_root
 from shared.errors import InputError, StorageError
 from shared.runs import Monitor
+from tests.conftest import let_others_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
