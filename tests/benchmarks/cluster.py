@@ -20,7 +20,7 @@ from tests.benchmarks._clusters import LAB, LAB_WHOLE, OURS, OURS_WHOLE
 
 ROWS, DIMS = 20_000, 384
 REAL = _common.DATA / "features" / "pwssc_leaf36_5109x1280_float16.npz"
-PATIENCE = 180  # seconds for one candidate
+PATIENCE = 180  # seconds for a candidate that is neither the lab's method nor ours
 
 
 def run() -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def _measure(way: str, source: Path, labels: Path) -> dict[str, Any]:
             cwd=_common.ROOT,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=None if way in (LAB, OURS, LAB_WHOLE, OURS_WHOLE) else PATIENCE,
             check=True,
         )
     except subprocess.TimeoutExpired:
