@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pymongo.database import Database
@@ -89,7 +89,10 @@ class VersionRecord(BaseModel):
     training: dict[str, Any] = {}  # JSON-ready: arguments, library versions, device, durations, seed
     base: str | None = None  # the weights it started from, as they were asked for
     base_sha256: str | None = None
+    base_version: str | None = None  # `<model>/<version>` of the registry that `base` stood for
     dataset: str | None = None
+    dataset_id: str | None = None
+    label_field: str = "ground_truth"
     extra_views: list[str] = []
     created_at: Time = Field(default_factory=lambda: datetime.now(UTC))
     created_by: str | None = None
@@ -117,6 +120,9 @@ class AliasChange(BaseModel):
     by: str | None = None
     reason: str | None = None
     run_id: str | None = None
+    kind: Literal["set", "promote", "rollback"] = "set"
+    forced: bool = False  # moved although a gate had failed
+    gates: list[dict[str, Any]] = []  # what was checked, each as a row of a table
 
 
 class Registry:
