@@ -191,6 +191,19 @@ class Form:
             self.error(str(error))
             return None
 
+    def models(self) -> list[tuple[str, str]]:
+        """The names that mean a version of the registry, with a text for each: aliases first, then the newest."""
+
+        def look() -> list[tuple[str, str]]:
+            registry = Registry(self.db)
+            named = []
+            for model in registry.models():
+                for alias, version in registry.aliases(model).items():
+                    named.append((f"{model}@{alias}", f"{model}@{alias} ({version})"))
+            return named + [(record.name, record.name) for record in registry.versions()[:50]]
+
+        return cached("forms/models", look, seconds=5)
+
     def sample_field(self, name: str, *kinds: type[fo.Field]) -> None:
         """Adds the optional choice of one of the dataset's fields of these types, FiftyOne's own left out."""
         from .samples import fields, has_path

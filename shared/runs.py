@@ -33,6 +33,11 @@ logger = logging.getLogger(__name__)
 class Monitor:
     """The view that a piece of work has of whoever started it; this base is silent."""
 
+    @property
+    def id(self) -> str | None:
+        """The id of the run's record, where there is one."""
+        return None
+
     def progress(self, done: int, total: int, what: str) -> None:
         """Reports that `done` of `total` units of `what` (such as "Reading ROIs") are finished.
 

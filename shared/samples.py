@@ -24,6 +24,7 @@ from .vectors import read as read_vectors  # noqa: F401
 BATCH = 2048
 SPLITS = ("train", "val", "test")
 UNREADABLE = "unreadable"
+HASH_FIELD = "media_sha256"  # written by training, which has the bytes in hand
 MODEL = "mbari_model"  # the key of a field's info that says which model wrote it
 
 

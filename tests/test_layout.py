@@ -17,7 +17,9 @@ SHARED = ROOT / "shared"
 PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/fiftyone.yml"))
 PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
 # Modules of shared/ that may know FiftyOne; each package has one such door, named store.py.
-KNOW_FIFTYONE = {"operators.py", "forms.py", "samples.py", "vectors.py", "clustered.py", "media.py"}
+KNOW_FIFTYONE = {"operators.py", "forms.py", "samples.py", "vectors.py", "clustered.py", "media.py"} | {
+    f"{job}_job.py" for job in ("split", "train", "apply", "evaluate")
+}
 # Not to be imported before an operator runs: together they take many seconds.
 HEAVY = {
     "torch",

@@ -11,7 +11,7 @@ SMALL = {"epochs": 1, "imgsz": 32, "batch": 16, "base_weights": "yolov8n-cls.yam
 
 
 def fill(dataset: Any, folder: Path, each: int = 12) -> None:
-    """Adds so many drawn ROIs of each class to a dataset, and splits them: of every six, four train, one val, one test."""
+    """Adds so many drawn ROIs of each class to a dataset, and splits them: of six, four train, one val, one test."""
     rois.fill(dataset, folder, dict.fromkeys(rois.CLASSES, each))
     for number, sample in enumerate(dataset.iter_samples(autosave=True)):
         sample.tags.append({4: "val", 5: "test"}.get(number % 6, "train"))

@@ -1,12 +1,9 @@
 """`train_classifier`: fine-tunes a YOLO classifier and publishes it as a model version."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from .assign_splits import HASH_FIELD
-from .shared import runs, samples
+from .shared import runs, samples, train_job
 from .shared.errors import InputError, SuiteError
 from .shared.forms import Form, cached
 from .shared.lineage.registry import Registry
@@ -30,49 +27,7 @@ class TrainClassifier(SuiteOperator):
         risk="medium",
         execution="delegated",
     )
-
-    class Params(BaseModel):
-        """Parameters of `train_classifier`."""
-
-        model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-        model_name: str = Field(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
-            title="Model name",
-            description="Letters, digits, '-', '_' and '.'; each training adds a version to the model of this name",
-        )
-        label_field: str = Field("ground_truth", title="Label field")
-        base_weights: str = Field(
-            "yolov8n-cls.pt",
-            title="Start from",
-            description="A pretrained network, a registered model (ptvr@production), a file or s3:// URI, "
-            "or yolov8n-cls.yaml to start from scratch",
-        )
-        epochs: int = Field(
-            50,
-            ge=1,
-            le=10_000,
-            description="Passes over the images; training ends earlier when it no longer gets better",
-        )
-        imgsz: int = Field(
-            224, ge=32, le=1024, multiple_of=32, title="Image size", description="Pixels, a multiple of 32"
-        )
-        batch: int = Field(-1, ge=-1, le=4096, title="Batch size", description="-1 fits it to the memory")
-        framing: Literal["pad", "crop"] = Field("pad", description="pad keeps the whole ROI; crop cuts long ones")
-        augmentation: Literal["default", "rotations", "none"] = Field(
-            "default", description="rotations turns and flips ROIs freely, for animals that float in any direction"
-        )
-        balance: Literal["none", "oversample"] = Field("none", description="oversample shows rare classes more often")
-        min_per_class: int = Field(5, ge=1, title="Least images of a class", description="Smaller ones are left out")
-        classes: list[str] | None = Field(None, description="Left empty: all")
-        extra_views: list[str] | None = Field(
-            None, title="Train on these as well", description="Each one a dataset, or dataset/saved view"
-        )
-        patience: int = Field(10, ge=0, description="Epochs without progress after which training ends; 0 means never")
-        seed: int = 51
-        device: str = Field("auto", description="auto, cpu, or the number of a GPU")
-        store_predictions: bool = Field(True, description="Keep the predictions for val and test on the samples")
-        resume: bool = Field(True, description="Go on from where an earlier run of the same training ended")
+    Params = train_job.Params
 
     def form(self, form: Form) -> None:
         """Draws the inputs, what will be used, what to look at first, and about how long it takes."""
@@ -136,40 +91,7 @@ class TrainClassifier(SuiteOperator):
 
     def work(self, job: Job) -> dict[str, Any]:
         """Reads the rows, trains, and keeps on the samples what belongs there."""
-        import pyarrow as pa
-
-        from .shared import training
-        from .shared.artifacts import open_root
-        from .shared.media import Media
-
-        params, run = job.params, job.run
-        root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
-        run.progress(0, 0, "Reading labels")
-        views = [job.view, *(samples.open_view(name) for name in params.extra_views or ())]
-        tables = []
-        for view in views:
-            group_field = samples.recall(view._root_dataset, "group_field")
-            tables.append(pa.table(samples.labelled_rows(view, params.label_field, group_field), schema=_schema(pa)))
-        rows = _without_repeats(pa.concat_tables(tables))
-        wanted = params.model_dump()
-        options = training.Options(
-            **{k: wanted[k] for k in training.Options.__dataclass_fields__ if k != "classes"},
-            classes=tuple(params.classes or ()),
-        )
-        where = training.Surroundings(
-            root,
-            job.db,
-            Media(job.secrets).read,
-            job.secrets,
-            run_id=run.id,
-            by=job.user,
-            dataset=job.dataset.name,
-            extra_views=tuple(params.extra_views or ()),
-        )
-        outcome = training.run(rows, options, where, run)
-        datasets = {str(view._root_dataset._doc.id): view._root_dataset for view in views}
-        _keep_on_samples(datasets, outcome, params.store_predictions)
-        return _result(outcome, params)
+        return train_job.work(job)
 
 
 def _key(form: Form, *what: Any) -> tuple:
@@ -272,92 +194,3 @@ def _cost(seconds: float, price: str | None) -> str:
         return f" (costs about {seconds / 3600 * float(price):.2f})" if price else ""
     except ValueError:
         return ""  # check_setup says that the price is not a number
-
-
-def _schema(pa: Any) -> Any:
-    names = ("dataset", "dataset_id", "sample_id", "source_id", "filepath", "label", "label_id", "split", "group")
-    return pa.schema([(name, pa.string()) for name in names])
-
-
-def _without_repeats(rows: Any) -> Any:
-    """A sample that is in several of the views counts once."""
-    import pyarrow as pa
-
-    seen: set[tuple[str, str]] = set()
-    pairs = zip(rows["dataset_id"].to_pylist(), rows["sample_id"].to_pylist(), strict=True)
-    return rows.filter(pa.array([not (p in seen or seen.add(p)) for p in pairs]))
-
-
-def _keep_on_samples(datasets: Mapping[str, Any], outcome: Any, store_predictions: bool) -> None:
-    """Hashes, unreadable ones, and the predictions for val and test."""
-    rows = outcome.training_set.rows
-    columns = {name: rows[name].to_pylist() for name in ("dataset_id", "sample_id", "sha256", "why_left_out")}
-    for dataset_id, dataset in datasets.items():
-        mine = [i for i, d in enumerate(columns["dataset_id"]) if d == dataset_id]
-        hashed = [i for i in mine if columns["sha256"][i]]
-        samples.write_values(
-            dataset, HASH_FIELD, [columns["sample_id"][i] for i in hashed], [columns["sha256"][i] for i in hashed]
-        )
-        own = {columns["sample_id"][i] for i in mine}
-        samples.mark_unreadable(dataset, [i for i, _ in outcome.training_set.unreadable if i in own])
-        record = outcome.record
-        if record is None or not store_predictions:
-            continue
-        predictions = [p[1:] for p in outcome.predictions if p[0] == dataset_id]
-        if predictions:
-            field = record.prediction_field
-            info = {samples.MODEL: record.name, "framing": record.framing, "imgsz": record.imgsz}
-            samples.prepare_label_field(dataset, field, info, record.classes)
-            samples.write_labels(dataset, field, *zip(*predictions, strict=True))
-
-
-def _result(outcome: Any, params: Any) -> dict[str, Any]:
-    training_set, trained, record = outcome.training_set, outcome.trained, outcome.record
-    result: dict[str, Any] = {"left_out": _left_out(training_set)}
-    if record is None:
-        done = trained.epochs_done if trained else 0
-        again = " Schedule the same training again to go on from there." if done and params.resume else ""
-        return {"message": f"Stopped after {done} of {params.epochs} epochs; no version was made.{again}", **result}
-    split = "test" if "test" in outcome.metrics else "val"
-    scores = outcome.metrics[split]
-    learned = sum(row["train"] for row in training_set.counts.values())
-    return {
-        "message": f"{record.name}: top-1 {scores['top1']:.3f}, macro F1 {scores['macro_f1']:.3f} on "
-        f"{scores['n']:,} ROIs of {split}; it is now {record.model}@candidate.",
-        "version": record.name,
-        "top1": scores["top1"],
-        "macro_f1": scores["macro_f1"],
-        "metrics": [{"split": s, **record.metrics[s]} for s in outcome.metrics],
-        "per_class": [{"split": split, **row} for row in scores["per_class"]],
-        **result,
-        "classes_left_out": [{"class": label, "why": why} for label, why in training_set.skipped_classes.items()],
-        "notes": [{"note": note} for note in [*trained.notes, *_notes(training_set)]],
-        "epochs_done": trained.epochs_done,
-        "device": trained.device,
-        "seconds": outcome.seconds,
-        "images_learned": learned * trained.epochs_done,
-        "seconds_per_image_epoch": trained.seconds / max(1, learned * trained.epochs_done),
-        "files": record.uri,
-    }
-
-
-def _notes(training_set: Any) -> list[str]:
-    """What the bytes of the images said that nobody had seen before."""
-    said = []
-    if training_set.leaks:
-        said.append(f"{len(training_set.leaks)} images stand in several splits; their copies in train were left out.")
-    if training_set.conflicts:
-        some = "; ".join(" and ".join(group) for group in training_set.conflicts[:3])
-        said.append(f"{len(training_set.conflicts)} images have two labels at once: look at the samples {some}.")
-    if training_set.unreadable:
-        said.append(f"{len(training_set.unreadable)} images could not be read; they are tagged 'unreadable'.")
-    return said
-
-
-def _left_out(training_set: Any) -> list[dict[str, Any]]:
-    """How many rows were not used, by reason."""
-    counts: dict[str, int] = {}
-    for why in training_set.rows["why_left_out"].to_pylist():
-        if why:
-            counts[why] = counts.get(why, 0) + 1
-    return [{"why": why, "ROIs": n} for why, n in sorted(counts.items(), key=lambda item: -item[1])]
