@@ -13,7 +13,7 @@ import difflib
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -28,6 +28,7 @@ from ..errors import InputError, StorageError
 VERSIONS = "mbari_versions"
 ALIASES = "mbari_aliases"
 CANDIDATE = "candidate"  # what a bare model name stands for: the alias that training moves
+PRODUCTION = "production"  # the protected alias, which has an operator of its own
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 VERSION = re.compile(r"\d{8}T\d{6}_[0-9a-f]{6}")
@@ -125,6 +126,21 @@ class AliasChange(BaseModel):
     gates: list[dict[str, Any]] = []  # what was checked, each as a row of a table
 
 
+def standing(history: Sequence[AliasChange]) -> list[str]:
+    """The versions that an alias can be rolled back through, the present one last.
+
+    A move puts a version on top of the others, a rollback takes the topmost away: so the second of two rollbacks
+    goes one further back, and not forth again.
+    """
+    versions: list[str] = []
+    for change in history:
+        if change.kind != "rollback":
+            versions.append(change.version)
+        elif versions:
+            versions.pop()
+    return versions
+
+
 class Registry:
     """Model versions and aliases in one MongoDB database; safe to use from many workers at once."""
 
@@ -187,8 +203,7 @@ class Registry:
 
     def history(self, model: str, alias: str) -> list[AliasChange]:
         """Every move of the alias, oldest first; empty when it was never set."""
-        found = self._aliases.find_one({"_id": f"{model}@{alias}"}) or {"history": []}
-        return [_parse(AliasChange, change, f'the history of "{model}@{alias}"') for change in found["history"]]
+        return self._held(model, alias)[1]
 
     def set_alias(
         self,
@@ -200,7 +215,10 @@ class Registry:
         reason: str | None = None,
         run_id: str | None = None,
         expected: Any = ANY,
-    ) -> None:
+        kind: Literal["set", "promote"] = "set",
+        forced: bool = False,
+        gates: Sequence[Mapping[str, Any]] = (),
+    ) -> AliasChange | None:
         """Moves an alias to a version and appends to its history, in one atomic step.
 
         Args:
@@ -211,31 +229,105 @@ class Registry:
             reason: why.
             run_id: the run that did it.
             expected: the version the alias must hold now, None where it must not exist yet, `ANY` for either.
+            kind: `promote` where gates were asked first.
+            forced: whether it moves although a gate failed.
+            gates: what was checked, each as a row of a table.
+
+        Returns:
+            the move as the history keeps it; None where the alias held the version already
 
         Raises:
             InputError: the version does not exist, or the alias does not hold what was expected (any more); of
                 several callers with one expectation exactly one gets through.
         """
         check_name(alias, "alias")
+        self._require(model, version)
+        said = {"by": by, "reason": reason, "run_id": run_id, "kind": kind, "forced": forced, "gates": gates}
+        return self._move(model, alias, lambda history: version, expected, said)
+
+    def rollback(
+        self,
+        model: str,
+        alias: str,
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+        run_id: str | None = None,
+        expected: Any = ANY,
+    ) -> AliasChange:
+        """Gives an alias back to the version that held it before the present one, see `standing`.
+
+        Args:
+            model: the model.
+            alias: an alias of it.
+            by: who asked for it.
+            reason: why.
+            run_id: the run that did it.
+            expected: the version that is to go, `ANY` for whichever holds the alias.
+
+        Returns:
+            the move as the history keeps it
+
+        Raises:
+            InputError: there is no such alias, nothing stood before, or the alias does not hold what was expected.
+        """
+        said = {"by": by, "reason": reason, "run_id": run_id, "kind": "rollback"}
+        change = self._move(model, alias, lambda history: self._before(model, alias, history), expected, said)
+        if change is None:
+            raise StorageError(f'The history of "{model}@{alias}" is damaged: set the alias to the right version.')
+        return change
+
+    def before(self, model: str, alias: str) -> str:
+        """The version that a rollback of the alias would give it to; raises InputError as `rollback` does."""
+        return self._before(model, alias, self.history(model, alias))
+
+    def _before(self, model: str, alias: str, history: Sequence[AliasChange]) -> str:
+        if not history:
+            raise self._unknown(model, "alias", alias, list(self.aliases(model)))
+        versions = standing(history)
+        if len(versions) < 2:
+            raise InputError(
+                f'"{model}@{alias}" cannot be rolled back: no version held it before {history[-1].version}.'
+            )
+        self._require(model, versions[-2])
+        return versions[-2]
+
+    def _require(self, model: str, version: str) -> None:
         existing = self._version_names(model)
         if version not in existing:
             raise self._unknown(model, "version", version, existing)
+
+    def _move(
+        self,
+        model: str,
+        alias: str,
+        choose: Callable[[list[AliasChange]], str],
+        expected: Any,
+        said: Mapping[str, Any],
+    ) -> AliasChange | None:
+        """Moves the alias to what `choose` makes of its history; again, as long as somebody else is faster."""
         while True:
-            current = self.aliases(model).get(alias)
+            current, history = self._held(model, alias)
             if expected is not ANY and current != expected:
                 raise InputError(
                     f'The alias "{model}@{alias}" was not moved: it holds {current or "nothing"} now, not '
                     f"{expected or 'nothing'}; look at what changed, then try again."
                 )
-            if current == version or self._swap(
-                model,
-                alias,
-                AliasChange(version=version, previous=current, at=_now(), by=by, reason=reason, run_id=run_id),
-            ):
-                return
+            version = choose(history)
+            if current == version:
+                return None
+            change = AliasChange.model_validate({"version": version, "previous": current, "at": _now(), **said})
+            if self._swap(model, alias, change, len(history)):
+                return change
 
-    def _swap(self, model: str, alias: str, change: AliasChange) -> bool:
-        """Applies `change` if the alias still holds `change.previous`; False when somebody was faster."""
+    def _held(self, model: str, alias: str) -> tuple[str | None, list[AliasChange]]:
+        """The version that the alias holds, and its history."""
+        found = self._aliases.find_one({"_id": f"{model}@{alias}"}) or {"version": None, "history": []}
+        what = f'the history of "{model}@{alias}"'
+        return found["version"], [_parse(AliasChange, change, what) for change in found["history"]]
+
+    def _swap(self, model: str, alias: str, change: AliasChange, moves: int) -> bool:
+        """Applies `change` if the alias was moved no further than `moves` times; False when somebody was faster."""
         key, entry = f"{model}@{alias}", change.model_dump()
         if change.previous is None:
             first = {"_id": key, "model": model, "alias": alias, "version": change.version, "history": [entry]}
@@ -245,7 +337,9 @@ class Registry:
                 return False
             return True
         update = {"$set": {"version": change.version}, "$push": {"history": entry}}
-        return self._aliases.find_one_and_update({"_id": key, "version": change.previous}, update) is not None
+        # By its moves too: the same version may hold it again, but with others before it.
+        unmoved = {"_id": key, "version": change.previous, "history": {"$size": moves}}
+        return self._aliases.find_one_and_update(unmoved, update) is not None
 
     def _version_names(self, model: str) -> list[str]:
         """The versions of a model, newest first (a version's name begins with its time)."""

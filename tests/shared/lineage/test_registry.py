@@ -10,7 +10,7 @@ import pytest
 
 from shared.artifacts import FileInfo
 from shared.errors import InputError, StorageError
-from shared.lineage.registry import ALIASES, VERSIONS, Registry, VersionRecord, new_version
+from shared.lineage.registry import ALIASES, VERSIONS, Registry, VersionRecord, new_version, standing
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -216,14 +216,14 @@ def race(action, count: int) -> list[str]:
 
 
 class Simultaneous(Registry):
-    """A registry whose first `count` readers of the aliases wait for one another before they go on to write."""
+    """A registry whose first `count` readers of an alias wait for one another before they go on to write."""
 
     def __init__(self, db, count: int):
         super().__init__(db)
         self.waiting, self.barrier, self.lock = count, threading.Barrier(count), threading.Lock()
 
-    def aliases(self, model):
-        found = super().aliases(model)
+    def _held(self, model, alias):
+        found = super()._held(model, alias)
         with self.lock:
             self.waiting -= 1
             wait = self.waiting >= 0
@@ -257,6 +257,87 @@ def test_moves_without_expectation_all_get_through_and_none_is_lost(db, registry
     assert sorted(change.version for change in history) == versions
     assert [change.previous for change in history] == [None, *(change.version for change in history[:-1])]
     assert registry.aliases("ptvr")["candidate"] == history[-1].version
+
+
+def held_in_turn(registry: Registry, *ends: str) -> list[str]:
+    """Registers a version for each of `ends`, and has `production` hold them one after the other."""
+    versions = [f"2026010{number}T000000_{end}" for number, end in enumerate(ends, 1)]
+    for version in versions:
+        registry.add(record(version=version))
+        registry.set_alias("ptvr", "production", version)
+    return versions
+
+
+def test_each_rollback_goes_one_further_back(registry):
+    first, second, third = held_in_turn(registry, "aaaaaa", "bbbbbb", "cccccc")
+    assert registry.before("ptvr", "production") == second
+    change = registry.rollback("ptvr", "production", by="ann", reason="misses Pseudo-nitzschia", run_id="r9")
+    assert (change.version, change.previous, change.kind) == (second, third, "rollback")
+    assert registry.rollback("ptvr", "production").version == first
+    assert registry.aliases("ptvr") == {"production": first}
+    with pytest.raises(InputError, match=f'"ptvr@production" cannot be rolled back: no version held it before {first}'):
+        registry.rollback("ptvr", "production")
+    history = registry.history("ptvr", "production")
+    assert [entry.version for entry in history] == [first, second, third, second, first]
+    assert (history[3].by, history[3].reason, history[3].run_id) == ("ann", "misses Pseudo-nitzschia", "r9")
+
+
+def test_after_a_rollback_a_new_version_stands_on_the_one_it_went_back_to(registry):
+    first, second, third = held_in_turn(registry, "aaaaaa", "bbbbbb", "cccccc")
+    registry.rollback("ptvr", "production")
+    registry.rollback("ptvr", "production")
+    registry.set_alias("ptvr", "production", third)
+    assert standing(registry.history("ptvr", "production")) == [first, third]
+    assert registry.rollback("ptvr", "production").version == first
+    assert second not in registry.aliases("ptvr").values()
+
+
+def test_a_rollback_of_what_was_never_set_names_what_there_is(registry):
+    held_in_turn(registry, "aaaaaa")
+    with pytest.raises(InputError, match=r'no alias "staging".*it has: production'):
+        registry.rollback("ptvr", "staging")
+    with pytest.raises(InputError, match=r'no model "ptrv" .did you mean "ptvr"'):
+        registry.rollback("ptrv", "production")
+
+
+def test_a_promotion_keeps_its_gates(registry):
+    first, second = held_in_turn(registry, "aaaaaa", "bbbbbb")
+    rows = [{"gate": "golden set", "passed": False, "figure": "0.7"}]
+    moved = registry.set_alias("ptvr", "production", first, kind="promote", forced=True, gates=rows, expected=second)
+    assert moved == registry.history("ptvr", "production")[-1]
+    assert (moved.kind, moved.forced, moved.gates) == ("promote", True, rows)
+    assert registry.set_alias("ptvr", "production", first, kind="promote") is None
+    assert registry.rollback("ptvr", "production").version == second
+
+
+def test_of_two_rollbacks_of_one_version_one_wins(db, registry):
+    versions = held_in_turn(registry, "aaaaaa", "bbbbbb", "cccccc")
+    contended = Simultaneous(db, 2)
+    outcomes = race(lambda i: contended.rollback("ptvr", "production", expected=versions[2]), 2)
+    assert outcomes.count("ok") == 1
+    assert registry.aliases("ptvr") == {"production": versions[1]}
+
+
+def test_a_rollback_sees_what_happened_since_it_looked(db, registry):
+    first, second, third = held_in_turn(registry, "aaaaaa", "bbbbbb", "cccccc")
+
+    class Interrupted(Registry):
+        """Between its first look and its write the alias comes to hold the same version, with others before it."""
+
+        interrupted = False
+
+        def _held(self, model, alias):
+            found = super()._held(model, alias)
+            if not self.interrupted:
+                self.interrupted = True
+                registry.rollback(model, alias)
+                registry.rollback(model, alias)
+                registry.set_alias(model, alias, third)
+            return found
+
+    assert Interrupted(db).rollback("ptvr", "production").version == first
+    assert standing(registry.history("ptvr", "production")) == [first]
+    assert second not in registry.aliases("ptvr").values()
 
 
 CONTENDER = """
