@@ -1,5 +1,6 @@
 """`apply_model` between a dataset and `applying`: reads the media, applies the model, writes its predictions."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -69,15 +70,15 @@ def work(job: Job) -> dict[str, Any]:
             device=params.device,
             batch_size=params.batch_size,
         )
-        info = {
-            samples.MODEL: model.name,
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "runtime": runtime.description,
-            "framing": model.classifier.framing,
-            "imgsz": model.classifier.imgsz,
-            "confidence_threshold": params.confidence_threshold,
-            "classes": list(model.classifier.names),  # in the order of the logits
-        }
+        network = model.classifier
+        info = field_info(
+            model.name,
+            runtime.description,
+            network.framing,
+            network.imgsz,
+            network.names,
+            threshold=params.confidence_threshold,
+        )
         samples.prepare_label_field(job.dataset, field, info, model.classifier.names)
         tagged = set(job.dataset.match_tags(samples.UNREADABLE).values("id"))
 
@@ -99,6 +100,21 @@ def work(job: Job) -> dict[str, Any]:
             monitor=run,
         )
     return _result(job, model, field, runtime.description, applied, total)
+
+
+def field_info(
+    model: str, runtime: str, framing: str, imgsz: int, classes: Sequence[str], *, threshold: float
+) -> dict[str, Any]:
+    """What the `info` of a prediction field says: which model wrote it, and how."""
+    return {
+        samples.MODEL: model,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "runtime": runtime,
+        "framing": framing,
+        "imgsz": imgsz,
+        "confidence_threshold": threshold,
+        "classes": list(classes),  # in the order of the logits
+    }
 
 
 def _nothing_to_do(job: Job, field: str) -> dict[str, Any]:
