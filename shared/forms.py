@@ -23,7 +23,7 @@ from .lineage.registry import Registry, is_registered
 T = TypeVar("T")
 
 # Keys that FiftyOne itself puts among an operator's parameters.
-_SYSTEM_KEYS = {"view_target", "custom_view_target", "panel_state", "delegation_target"}
+_SYSTEM_KEYS = {"view_target", "custom_view_target", "panel_id", "panel_state", "delegation_target"}
 
 _FIFTYONES_OWN = ("id", "filepath", "created_at", "last_modified_at")
 
