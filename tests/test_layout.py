@@ -17,9 +17,9 @@ SHARED = ROOT / "shared"
 PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/fiftyone.yml"))
 PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
 # Modules of shared/ that may know FiftyOne; each package has one such door, named store.py.
-KNOW_FIFTYONE = {"operators.py", "forms.py", "samples.py", "vectors.py", "clustered.py", "media.py"} | {
-    f"{job}_job.py" for job in ("split", "train", "apply", "evaluate")
-}
+DOORS = ("operators", "forms", "samples", "vectors", "clustered", "training_data", "media")
+JOBS = ("split_job", "train_job", "apply_job", "evaluate_job")
+KNOW_FIFTYONE = {f"{module}.py" for module in (*DOORS, *JOBS)}
 # Not to be imported before an operator runs: together they take many seconds.
 HEAVY = {
     "torch",
