@@ -4,192 +4,271 @@ The card is a record of its own, `card.json`, made once from the other records o
 version; what people read (`render`) is made from it. The same records give the same bytes.
 """
 
-from typing import Any
+from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-SCHEMA = 1  # of `card.json`; readers take newer ones and leave out what they do not know
+from . import limits
+from .schema import (
+    Ancestor,
+    Card,
+    Changes,
+    ClassScore,
+    Cost,
+    Data,
+    Evaluation,
+    Figure,
+    MetricChange,
+    Relabelled,
+    SliceScore,
+    Snapshot,
+    Sync,
+    Training,
+    Vocabulary,
+)
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+__all__ = [
+    "Ancestor",
+    "Card",
+    "Changes",
+    "ClassScore",
+    "Context",
+    "Cost",
+    "Data",
+    "Evaluation",
+    "Figure",
+    "MetricChange",
+    "Relabelled",
+    "SliceScore",
+    "Snapshot",
+    "Sync",
+    "Training",
+    "Vocabulary",
+    "build",
+]
 
-
-class Figure(_Part):
-    """A measured value with its 95% interval, where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-class ClassScore(_Part):
-    """One class in one split; `n` is its true images."""
-
-    label: str
-    n: int
-    precision: float
-    recall: Figure
-    f1: Figure
-
-
-class SliceScore(_Part):
-    """One value of a sample field, such as depth "0 to 10"; `n` is its images."""
-
-    field: str
-    value: str
-    n: int
-    top1: Figure
-    macro_f1: Figure
-
-
-class Evaluation(_Part):
-    """How the version did on one split."""
-
-    split: str
-    n: int
-    top1: Figure
-    top5: float
-    macro_precision: float
-    macro_recall: float
-    macro_f1: Figure
-    ece: float  # expected calibration error
-    runtime: str | None = None
-    per_class: list[ClassScore] = []
-    slices: list[SliceScore] = []
-
-
-class Vocabulary(_Part):
-    """The names that labels could have when it was trained."""
-
-    origin: str
-    names: list[str]
+SPLITS = ("train", "val", "test")  # as a card counts them
+MEASURED = ("test", "val")  # as a card shows them: the one that nothing was chosen by comes first
+LICENCE = "agpl-3.0"  # of everything that is fine-tuned from Ultralytics' weights or architectures
+COMPARED = ("top1", "macro_f1")  # with the previous version
 
 
-class Sync(_Part):
-    """A run that had sent corrections to the label store before."""
+@dataclass(frozen=True)
+class Context:
+    """What a card says that stands in no file of the version.
 
-    run: str
-    at: str  # ISO 8601, UTC
-    by: str | None = None
-    updated: int = 0
+    Attributes:
+        class_counts: class -> split -> ROIs used
+        view: the stages of the view trained on, as FiftyOne serializes them
+        saved_view: its name, where it was a saved one
+        vocabulary: the names that labels could have
+        synced: earlier runs that had sent corrections to the label store
+        snapshot: the snapshot of the dataset, or why there is none
+        group_field: the field whose groups the splits kept together
+        groups_across_splits: groups that stand in several splits nevertheless
+        identical_across_splits: groups of identical images that stood in several splits
+        identical_other_label: groups of identical images with different labels
+        left_out: reason -> rows that were not used
+        base: what it was fine-tuned from, the nearest first
+        previous: card, metrics and manifest rows of the version before
+        why_no_previous: why these cannot be had, where there is such a version
+        price_per_hour: of the worker, where it is known
+    """
 
-
-class Snapshot(_Part):
-    """The snapshot of the dataset, or why there is none."""
-
-    name: str | None = None
-    why_not: str | None = None
-
-
-class Data(_Part):
-    """What it learned from; all counts are ROIs."""
-
-    digest: str
-    dataset: str | None = None
-    dataset_id: str | None = None
-    label_field: str = "ground_truth"
-    view: list[dict[str, Any]] = []  # the stages of the view, as FiftyOne serializes them
+    class_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    view: Sequence[Mapping[str, Any]] = ()
     saved_view: str | None = None
-    extra_views: list[str] = []
-    group_field: str | None = None  # what the splits kept together
-    counts: dict[str, int] = {}  # split -> ROIs used
-    classes: dict[str, dict[str, int]] = {}  # class -> split -> ROIs used
-    left_out: dict[str, int] = {}  # reason -> ROIs
-    identical_across_splits: int = 0  # groups of identical images that stood in several splits; train's were left out
-    identical_other_label: int = 0  # groups of identical images with different labels
-    groups_across_splits: int = 0
-    provenance: dict[str, int] = {}  # where the used labels came from -> ROIs
     vocabulary: Vocabulary | None = None
-    synced: list[Sync] = []
-    snapshot: Snapshot = Snapshot()
-
-
-class Ancestor(_Part):
-    """Weights that this version was fine-tuned from, the nearest first."""
-
-    name: str
-    sha256: str | None = None
-    digest: str | None = None  # of the training data, where the registry knows it
-    licence: str | None = None
-
-
-class Training(_Part):
-    """How it was trained."""
-
-    options: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
-    epochs_done: int = 0
-    libraries: dict[str, str] = {}
-    python: str | None = None
-    suite: str | None = None
-
-
-class Cost(_Part):
-    """What it took."""
-
-    device: str | None = None
-    seconds: float = 0.0
+    synced: Sequence[Sync] = ()
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    group_field: str | None = None
+    groups_across_splits: int = 0
+    identical_across_splits: int = 0
+    identical_other_label: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    base: Sequence[Ancestor] = ()
+    previous: tuple[Card, Mapping[str, Any], pa.Table] | None = None
+    why_no_previous: str | None = None
     price_per_hour: float | None = None
 
 
-class MetricChange(_Part):
-    """A metric of a split beside that of the previous version."""
+def build(model: Mapping[str, Any], metrics: Mapping[str, Any], rows: pa.Table, context: Context) -> Card:
+    """Makes the card from the records of a training.
 
-    split: str
-    metric: str
-    before: float
-    after: float
+    Args:
+        model: what `model.json` says
+        metrics: what `metrics.json` says: by split, as `classifier.metrics.evaluate` gives them
+        rows: of the manifest
+        context: the rest
+
+    Returns:
+        the card; it depends on the arguments' values only, not on the order of their keys
+    """
+    model, metrics = _plain(model), _plain(metrics)
+    evaluation = [_evaluation(split, metrics[split]) for split in _ordered(metrics, MEASURED)]
+    data = _data(model, rows, context)
+    return Card(
+        model=model["model"],
+        version=model["version"],
+        created_at=model["created_at"],
+        created_by=model.get("created_by"),
+        run_id=model.get("run_id"),
+        intended_use=limits.intended_use(model["classes"], data),
+        limitations=limits.limitations(model["classes"], data, evaluation),
+        classes=model["classes"],
+        framing=model["framing"],
+        imgsz=model["imgsz"],
+        weights_sha256=model["weights_sha256"],
+        licence=model.get("licence") or LICENCE,
+        data=data,
+        training=Training(
+            options=model.get("options", {}),
+            arguments=model.get("training_args", {}),
+            epochs_done=model.get("epochs_done", 0),
+            libraries=model.get("libraries", {}),
+            python=model.get("python"),
+            suite=model.get("suite"),
+        ),
+        base=list(context.base),
+        evaluation=evaluation,
+        changes=_changes(model["classes"], metrics, rows, data.digest, context),
+        cost=Cost(
+            device=model.get("device"),
+            seconds=model.get("training_seconds", 0.0),
+            price_per_hour=context.price_per_hour,
+        ),
+    )
 
 
-class Relabelled(_Part):
-    """Training rows of both versions whose label changed."""
-
-    before: str
-    after: str
-    n: int
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as it is after it was written as JSON and read again, keys sorted: so the order of keys is no matter."""
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
 
 
-class Changes(_Part):
-    """What is different from the previous version of the model; `why_not` where that is not known."""
-
-    previous: str | None = None
-    why_not: str | None = None
-    same_data: bool = False
-    metrics: list[MetricChange] = []
-    classes_added: list[str] = []
-    classes_removed: list[str] = []
-    added: int = 0
-    removed: int = 0
-    moved: int = 0  # to another split
-    reimaged: int = 0  # other bytes
-    relabelled: list[Relabelled] = []
+def _ordered(names: Mapping[str, Any], first: Sequence[str]) -> list[str]:
+    """The keys, those of `first` in its order, then any others sorted."""
+    return [name for name in first if name in names] + sorted(set(names) - set(first))
 
 
-class Card(_Part):
-    """All of it."""
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
-    schema_version: int = SCHEMA
-    model: str
-    version: str
-    created_at: str  # ISO 8601, UTC
-    created_by: str | None = None
-    run_id: str | None = None
-    intended_use: str
-    limitations: list[str]
-    classes: list[str]
-    framing: str
-    imgsz: int
-    weights_sha256: str
-    licence: str
-    data: Data
-    training: Training
-    base: list[Ancestor] = []
-    evaluation: list[Evaluation]
-    changes: Changes = Changes()
-    cost: Cost = Cost()
 
-    @property
-    def name(self) -> str:
-        """`<model>/<version>`."""
-        return f"{self.model}/{self.version}"
+def _figure(value: float, interval: Sequence[float] | None) -> Figure:
+    low, high = interval or (None, None)
+    return Figure(value=value, low=low, high=high)
+
+
+def _evaluation(split: str, scores: Mapping[str, Any]) -> Evaluation:
+    intervals = scores.get("intervals") or {}
+    return Evaluation(
+        split=split,
+        n=scores["n"],
+        top1=_figure(scores["top1"], intervals.get("top1")),
+        top5=scores["top5"],
+        macro_precision=scores["macro_precision"],
+        macro_recall=scores["macro_recall"],
+        macro_f1=_figure(scores["macro_f1"], intervals.get("macro_f1")),
+        ece=scores["ece"],
+        runtime=scores.get("runtime"),
+        per_class=[
+            ClassScore(
+                label=row["label"],
+                n=row["n"],
+                precision=row["precision"],
+                recall=_figure(row["recall"], row.get("recall_interval")),
+                f1=_figure(row["f1"], row.get("f1_interval")),
+            )
+            for row in scores["per_class"]
+        ],
+        slices=[
+            SliceScore(
+                field=row["field"],
+                value=row["value"],
+                n=row["n"],
+                top1=_figure(row["top1"], row.get("top1_interval")),
+                macro_f1=_figure(row["macro_f1"], row.get("macro_f1_interval")),
+            )
+            for row in scores.get("slices") or []
+        ],
+    )
+
+
+def _data(model: Mapping[str, Any], rows: pa.Table, context: Context) -> Data:
+    from . import manifest  # it needs pyarrow, which takes long to import; who only reads cards does not
+
+    counts = {
+        label: {split: row.get(split, 0) for split in SPLITS}
+        for label in model["classes"]
+        if (row := context.class_counts.get(label)) is not None
+    }
+    return Data(
+        digest=model.get("manifest_digest") or manifest.digest(rows),
+        dataset=model.get("dataset"),
+        dataset_id=model.get("dataset_id"),
+        label_field=model.get("label_field") or "ground_truth",
+        view=[_plain(stage) for stage in context.view],
+        saved_view=context.saved_view,
+        extra_views=model.get("extra_views", []),
+        group_field=context.group_field,
+        counts={split: sum(row[split] for row in counts.values()) for split in SPLITS},
+        classes=counts,
+        left_out=_most_first(context.left_out),
+        identical_across_splits=context.identical_across_splits,
+        identical_other_label=context.identical_other_label,
+        groups_across_splits=context.groups_across_splits,
+        provenance=_most_first(_provenance(rows)),
+        vocabulary=context.vocabulary,
+        synced=list(context.synced),
+        snapshot=context.snapshot,
+    )
+
+
+def _provenance(rows: pa.Table) -> dict[str, int]:
+    """Where the labels of the used rows came from -> ROIs; empty for a manifest that does not say."""
+    import pyarrow.compute as pc
+
+    if "provenance" not in rows.column_names:
+        return {}
+    said = pc.fill_null(rows.filter(rows["used"])["provenance"], limits.UNKNOWN)
+    return {row["values"]: row["counts"] for row in pc.value_counts(said).to_pylist()}
+
+
+def _changes(
+    classes: Sequence[str], metrics: Mapping[str, Any], rows: pa.Table, digest: str, context: Context
+) -> Changes:
+    from . import changes
+
+    if context.previous is None:
+        return Changes(why_not=context.why_no_previous)
+    card, before, old_rows = context.previous
+    found = changes.between(old_rows, rows)
+    return Changes(
+        previous=card.name,
+        same_data=card.data.digest == digest,
+        metrics=[
+            MetricChange(
+                split=split,
+                metric=metric,
+                before=before[split][metric],
+                after=metrics[split][metric],
+                same_rois=split in found.same_splits,
+            )
+            for split in _ordered(metrics, MEASURED)
+            if split in before
+            for metric in COMPARED
+        ],
+        classes_added=[label for label in classes if label not in card.classes],
+        classes_removed=[label for label in card.classes if label not in classes],
+        added=found.added,
+        removed=found.removed,
+        moved=found.moved,
+        reimaged=found.reimaged,
+        relabelled=[Relabelled(before=old, after=new, n=n) for old, new, n in found.relabelled],
+    )

@@ -1,0 +1,254 @@
+"""The card as people read it: a Hugging Face model card in Markdown, its metadata in front, from `card.json`.
+
+`card_template.md` has the order and the words that every card shares; here each part is made from the card. The same
+card, notes and plots give the same text. All that people or data named is escaped (`markdown`), and enters the template
+as a value: nothing in it is read as Markdown, HTML, YAML or Jinja.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from . import origin
+from .markdown import NONE, bullets, inline, paragraph, quoted, table, utc
+from .notes import Note
+from .schema import Card, Data, Evaluation, Figure
+
+TEMPLATE = Path(__file__).with_name("card_template.md")
+TAGS = ["fiftyone", "image-classification", "plankton", "ultralytics"]
+METRICS = {"accuracy": "Top-1 accuracy", "f1": "Macro F1"}
+PLOTS = {
+    "confusion": "Confusion matrix: which class is taken for which",
+    "per_class_f1": "F1 of each class",
+    "reliability": "How often it is right, by its confidence",
+    "training": "Training, epoch by epoch",
+    "class_mix": "Share of each class, by split",
+    "slices": "How good it is in each slice of the data",
+}
+
+
+def markdown(card: Card, notes: Sequence[Note], plots: Sequence[str] = ()) -> str:
+    """Renders a card; makes no call to the network.
+
+    Args:
+        card: the version's card
+        notes: what people wrote, oldest first; the newest intended use stands in place of the card's own, the newest
+            limitations before those that the data show
+        plots: where the pictures lie, as addresses relative to the text's own place or in full
+
+    Returns:
+        Markdown that begins with a block of YAML metadata and ends with a line break
+    """
+    first = card.evaluation[0] if card.evaluation else None
+    parts = {
+        "title": inline(f"{card.model}, version {card.version}"),
+        "summary": _summary(card, first),
+        "glance": _glance(card, first),
+        "intended_use": _intended_use(card, notes),
+        "limitations": _limitations(card, notes),
+        "notes": _notes(notes),
+        "measured": _measured(first),
+        "overall": _overall(card.evaluation),
+        "per_class": _per_class(card.data, first),
+        "slices": "\n\n".join(_slices(first)),
+        "plots": "\n\n".join(_plots(plots)),
+        "classes": inline(", ".join(card.classes)),
+        **origin.parts(card),
+    }
+    made = ModelCard.from_template(_metadata(card), template_str=TEMPLATE.read_text(encoding="utf-8"), **parts)
+    lines = str(made).split("\n")
+    # A part that is empty leaves several empty lines behind.
+    kept = [line for place, line in enumerate(lines) if line or place == 0 or lines[place - 1]]
+    return "\n".join(kept).rstrip("\n") + "\n"
+
+
+def _metadata(card: Card) -> ModelCardData:
+    base = card.base[0].name if card.base and not card.base[0].name.endswith(".yaml") else None
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="fiftyone",
+            dataset_name=_word(card.data.dataset or "unnamed"),
+            dataset_split=_word(evaluation.split),
+            dataset_revision=card.data.digest,
+            metric_type=metric,
+            metric_name=METRICS[metric],
+            metric_value=round(figure.value, 4),
+            metric_args=_interval_args(figure),
+        )
+        for evaluation in card.evaluation
+        for metric, figure in (("accuracy", evaluation.top1), ("f1", evaluation.macro_f1))
+    ]
+    return ModelCardData(
+        license=card.licence.lower(),
+        library_name="ultralytics",
+        pipeline_tag="image-classification",
+        base_model=_word(base) if base else None,
+        tags=TAGS,
+        metrics=list(METRICS),
+        model_name=card.model,
+        eval_results=results or None,
+    )
+
+
+def _interval_args(figure: Figure) -> dict[str, Any] | None:
+    if figure.low is None or figure.high is None:
+        return None
+    return {"interval_95": [round(figure.low, 4), round(figure.high, 4)]}
+
+
+def _word(text: str) -> str:
+    """A name in one line, for metadata."""
+    return " ".join(text.split())
+
+
+def _summary(card: Card, first: Evaluation | None) -> str:
+    text = f"A classifier that gives images of single plankton objects one of {len(card.classes):,} class names."
+    if first is None:
+        return f"{text} It was never measured on images it had not seen."
+    images = f"{first.n:,} {inline(first.split)} images"
+    return f"{text} Of {images} that it was not trained on it named {_percent(first.top1)} right."
+
+
+def _glance(card: Card, first: Evaluation | None) -> str:
+    rows = []
+    if first is not None:
+        rows += [
+            [f"Right on {inline(first.split)} images (top-1)", _percent(first.top1)],
+            ["The same as a mean over classes (macro F1)", _score(first.macro_f1)],
+        ]
+    rows += [
+        ["Classes", f"{len(card.classes):,}"],
+        ["Learned from", f"{card.data.counts.get('train', 0):,} ROIs of {_of(card.data)}"],
+        ["Made", f"{utc(card.created_at)} by {inline(card.created_by or 'somebody unknown')}"],
+        ["Licence", inline(card.licence.upper())],
+    ]
+    return table(["", ""], rows)
+
+
+def _of(data: Data) -> str:
+    named = f"the dataset {inline(data.dataset)}" if data.dataset else "a dataset without a name"
+    more = f" and {len(data.extra_views):,} more" if data.extra_views else ""
+    return f"{named}{more}"
+
+
+# --- what people say ---
+
+
+def _intended_use(card: Card, notes: Sequence[Note]) -> str:
+    note = next((note for note in reversed(notes) if _said(note.intended_use)), None)
+    return paragraph(card.intended_use) if note is None else f"{_who(note)}:\n\n{quoted(note.intended_use or '')}"
+
+
+def _limitations(card: Card, notes: Sequence[Note]) -> str:
+    derived = bullets(inline(sentence) for sentence in card.limitations)
+    note = next((note for note in reversed(notes) if _said(note.limitations)), None)
+    if note is None:
+        return derived
+    # A person's words stand first, but do not hide what was found.
+    return f"{_who(note)}:\n\n{quoted(note.limitations or '')}\n\nFrom the data and the figures:\n\n{derived}"
+
+
+def _notes(notes: Sequence[Note]) -> str:
+    parts = []
+    for note in notes:
+        parts.append(f"**{_who(note)}**")
+        texts = {"Intended use": note.intended_use, "Limitations": note.limitations, "Notes": note.notes}
+        for what, text in texts.items():
+            if _said(text):
+                parts += [f"{what}:", quoted(text or "")]
+    return "\n\n".join(parts) or "Nothing yet. The operator *Write a model card* (`write_card`) adds a dated note."
+
+
+def _said(text: str | None) -> bool:
+    return bool(text and text.strip())
+
+
+def _who(note: Note) -> str:
+    return f"{inline(note.by or 'Somebody')}, {note.at:%Y-%m-%d %H:%M} UTC"
+
+
+# --- how good it is ---
+
+
+def _measured(first: Evaluation | None) -> str:
+    if first is None:
+        return "It was never measured on images it had not seen."
+    said = f"Measured with the published weights ({inline(first.runtime)})" if first.runtime else "Measured"
+    return f"{said}, on images that it was not trained on."
+
+
+def _overall(evaluation: Sequence[Evaluation]) -> str:
+    if not evaluation:
+        return ""
+    header = ["split", "ROIs", "top-1", "top-5", "macro precision", "macro recall", "macro F1", "calibration error"]
+    rows = [
+        [
+            inline(e.split),
+            f"{e.n:,}",
+            _percent(e.top1),
+            _share(e.top5),
+            _share(e.macro_precision),
+            _share(e.macro_recall),
+            _score(e.macro_f1),
+            f"{e.ece:.3f}",
+        ]
+        for e in evaluation
+    ]
+    return table(header, rows, numbers=(1, 2, 3, 4, 5, 6, 7))
+
+
+def _per_class(data: Data, first: Evaluation | None) -> str:
+    if first is None:
+        return NONE
+    rows = []
+    for row in first.per_class:
+        trained = data.classes.get(row.label, {}).get("train")
+        scores = [_percent(row.recall), _share(row.precision), _score(row.f1)] if row.n else [NONE] * 3
+        rows.append([inline(row.label), NONE if trained is None else f"{trained:,}", f"{row.n:,}", *scores])
+    header = ["class", "trained on", f"measured on (n, {inline(first.split)})", "recall", "precision", "F1"]
+    return table(header, rows, numbers=(1, 2, 3, 4, 5))
+
+
+def _slices(first: Evaluation | None) -> Iterator[str]:
+    slices = first.slices if first is not None else []
+    for field in dict.fromkeys(row.field for row in slices):
+        rows = [
+            [inline(row.value), f"{row.n:,}", _percent(row.top1), _score(row.macro_f1)]
+            for row in slices
+            if row.field == field
+        ]
+        yield f"### By {inline(field)}"
+        yield table([inline(field), "n", "top-1", "macro F1"], rows, numbers=(1, 2, 3))
+
+
+def _plots(plots: Sequence[str]) -> Iterator[str]:
+    if plots:
+        yield "### Pictures"
+    for address in plots:
+        stem = Path(address).stem
+        title = inline(PLOTS.get(stem) or stem.replace("_", " "))
+        yield f"![{title}]({quote(address, safe='/:')})"
+
+
+# --- figures ---
+
+
+def _percent(figure: Figure) -> str:
+    share = _share(figure.value)
+    if figure.low is None or figure.high is None:
+        return share
+    return f"{share} ({100 * figure.low:.1f} to {100 * figure.high:.1f})"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def _score(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
