@@ -1,4 +1,4 @@
-"""Every metric against scikit-learn, and the calibration error against its formula written another way."""
+"""Every metric, also of each slice, against scikit-learn; the calibration error against its formula, written again."""
 
 import json
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
+from shared import intervals
 from shared.classifier.metrics import calibration, evaluate
 from shared.errors import InputError
 
@@ -70,7 +71,69 @@ def test_an_absent_class_is_not_judged_but_predicting_it_is_a_mistake():
     probs = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
     scores = evaluate(np.array([0, 1, 1]), probs, ["a", "b", "absent"])
     assert scores["macro_recall"] == pytest.approx((1 + 0.5) / 2)
-    assert scores["per_class"][2] == {"label": "absent", "precision": 0, "recall": 0, "f1": 0, "n": 0}
+    zeros = {"precision": 0, "recall": 0, "f1": 0, "n": 0}
+    assert scores["per_class"][2] == {"label": "absent", **zeros, "recall_interval": None, "f1_interval": None}
+
+
+@st.composite
+def sliced(draw):
+    """As `cases`, with two fields; some images are in no slice."""
+    y_true, probs, count = draw(cases())
+    names = st.sampled_from([None, "a", "b", "10 to 25", "5 to 10"])
+    column = st.lists(names, min_size=len(y_true), max_size=len(y_true))
+    return y_true, probs, count, {"depth": draw(column), "a site": draw(column)}
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(deadline=None, max_examples=30)
+@given(sliced())
+def test_every_slice_equals_scikit_learns_of_its_images(case):
+    y_true, probs, count, slices = case
+    predicted = probs.argmax(axis=1)
+    ours = evaluate(y_true, probs, [f"c{i}" for i in range(count)], slices)
+    rows = iter(ours["slices"])
+    for field, column in slices.items():
+        for name in ("5 to 10", "10 to 25", "a", "b"):
+            inside = np.array([value == name for value in column])
+            if not inside.any():
+                continue
+            truth, chosen, row = y_true[inside], predicted[inside], next(rows)
+            assert (row["field"], row["value"], row["n"]) == (field, name, inside.sum())
+            assert row["top1"] == pytest.approx(peer.accuracy_score(truth, chosen))
+            macro = peer.f1_score(truth, chosen, labels=np.unique(truth), average="macro", zero_division=0)
+            assert row["macro_f1"] == pytest.approx(macro)
+            assert row["top1_interval"] == list(intervals.wilson(int((truth == chosen).sum()), int(inside.sum())))
+            table = peer.confusion_matrix(truth, chosen, labels=range(count))
+            assert row["macro_f1_interval"] == list(intervals.macro_f1(table))
+    assert next(rows, None) is None
+    assert json.loads(json.dumps(ours, allow_nan=False)) == ours
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(deadline=None, max_examples=30)
+@given(cases())
+def test_intervals_are_those_of_the_counts(case):
+    y_true, probs, count = case
+    predicted = probs.argmax(axis=1)
+    ours = evaluate(y_true, probs, [f"c{i}" for i in range(count)])
+    table = peer.confusion_matrix(y_true, predicted, labels=range(count))
+    assert ours["intervals"]["top1"] == list(intervals.wilson(int(table.trace()), len(y_true)))
+    assert ours["intervals"]["macro_f1"] == list(intervals.macro_f1(table))
+    for i, row in enumerate(ours["per_class"]):
+        if row["n"]:
+            assert row["recall_interval"] == list(intervals.wilson(int(table[i, i]), row["n"]))
+            assert row["f1_interval"] == intervals.class_f1(table)[i].tolist()
+            for name in ("recall", "f1"):
+                low, high = row[f"{name}_interval"]
+                assert low - 1e-12 <= row[name] <= high + 1e-12
+        else:
+            assert (row["recall_interval"], row["f1_interval"]) == (None, None)
+    assert ours["slices"] == []
+
+
+def test_slices_of_other_images_are_refused():
+    with pytest.raises(InputError, match="2 images but 3 values of depth"):
+        evaluate(np.array([0, 1]), np.eye(2), ["a", "b"], {"depth": ["a", "b", "c"]})
 
 
 def guo(confidence, correct) -> float:
