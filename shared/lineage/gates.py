@@ -6,13 +6,13 @@ A gate that cannot be checked fails: nobody has seen then that it would pass.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from .card import Card
+    from .schema import Card
 
 FEWEST = 30  # samples from which two versions can be told apart at all
 NOT_CHECKED = "not checked"
@@ -145,7 +145,7 @@ def class_mix(mine: Mapping[str, int], theirs: Mapping[str, int], bound: float, 
     if n < FEWEST:
         return Gate(what, False, NOT_CHECKED, most, _too_few(n))
     found = divergence(mine, theirs)
-    shares = {c: mine.get(c, 0) / sum(mine.values()) - theirs.get(c, 0) / sum(theirs.values()) for c in mine | theirs}
+    shares = {c: mine.get(c, 0) / sum(mine.values()) - theirs.get(c, 0) / sum(theirs.values()) for c in {**mine, **theirs}}
     most_changed = max(sorted(shares), key=lambda c: abs(shares[c]))
     why = f"The largest change from {holder} is {most_changed}: {100 * shares[most_changed]:+.1f} points."
     if found > bound:
@@ -157,7 +157,7 @@ def divergence(first: Mapping[str, int], second: Mapping[str, int]) -> float:
     """The Jensen-Shannon divergence to base 2 of two class mixes, given as counts above 0 in all; 0 to 1."""
     from scipy.spatial.distance import jensenshannon
 
-    classes = sorted(first | second)
+    classes = sorted({*first, *second})
     counts = [np.array([mix.get(c, 0) for c in classes], float) for mix in (first, second)]
     # SciPy gives the distance, which is the root of the divergence; rounding may make it less than nothing.
     return float(np.nan_to_num(jensenshannon(*counts, base=2)) ** 2)
@@ -220,6 +220,11 @@ def weights_verified(checks: Sequence[Checked]) -> Gate:
     figure = f"{len(checks) - len(other)} of {len(checks)} reproduced"
     why = " ".join(f"{check.what}: {check.state}. {check.detail}".strip() for check in other)
     return Gate(what, not other, figure, bound, why or "Hashes, digest and metrics are what its record says.")
+
+
+def unchecked(gate: Gate, why: str) -> Gate:
+    """The same gate where something kept it from being checked; it fails."""
+    return replace(gate, passed=False, figure=NOT_CHECKED, why=why)
 
 
 def _too_few(n: int) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shared.lineage import gates
-from shared.lineage.card import Card, Data, Evaluation, Figure, Training
+from shared.lineage.schema import Card, Data, Evaluation, Figure, Training
 
 HOLDER = "m/20260101T000000_aaaaaa"
 
@@ -212,6 +212,12 @@ def test_verified_weights_pass_and_anything_else_fails():
     assert (gate.figure, gate.why) == ("2 of 3 reproduced", "manifest: differs. Another digest.")
     assert not gates.weights_verified([Check("metrics", "not checked", "No predictions.")]).passed
     assert not gates.weights_verified([]).passed
+
+
+def test_a_gate_that_something_keeps_from_being_checked_fails():
+    gate = gates.unchecked(golden([True], [True]), "There is no file at s3://lab/x.")
+    assert (gate.passed, gate.figure, gate.why) == (False, gates.NOT_CHECKED, "There is no file at s3://lab/x.")
+    assert gate.bound == golden([True], [True]).bound
 
 
 def test_a_gate_becomes_a_row_that_a_database_can_keep():
