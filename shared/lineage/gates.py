@@ -145,7 +145,8 @@ def class_mix(mine: Mapping[str, int], theirs: Mapping[str, int], bound: float, 
     if n < FEWEST:
         return Gate(what, False, NOT_CHECKED, most, _too_few(n))
     found = divergence(mine, theirs)
-    shares = {c: mine.get(c, 0) / sum(mine.values()) - theirs.get(c, 0) / sum(theirs.values()) for c in {**mine, **theirs}}
+    before, after = ({c: n / sum(mix.values()) for c, n in mix.items()} for mix in (theirs, mine))
+    shares = {c: after.get(c, 0) - before.get(c, 0) for c in {**before, **after}}
     most_changed = max(sorted(shares), key=lambda c: abs(shares[c]))
     why = f"The largest change from {holder} is {most_changed}: {100 * shares[most_changed]:+.1f} points."
     if found > bound:
