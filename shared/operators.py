@@ -134,7 +134,8 @@ class SuiteOperator(foo.Operator):
 
         Returns:
             JSON-ready counts; "message" is one paragraph for the person, lists of dicts become tables; "download", a
-            dict of "name" and "text", is a file that the App hands to the person instead of showing it
+            dict of "name", "text" and "type" (of MIME; CSV by default), is a file that the App hands to the person;
+            "open_view", the name of a saved view of the open dataset, is one that the App then opens
 
         Raises:
             SuiteError: when nothing could be done; the message is shown as it is
@@ -221,7 +222,7 @@ class SuiteOperator(foo.Operator):
         except BaseException as error:
             run.fail(error)
             raise
-        download = result.pop("download", None)
+        download, open_view = result.pop("download", None), result.pop("open_view", None)
         result = {**result, "run": run.id}
         if run.stop_reason:
             result["stopped"] = run.stop_reason
@@ -230,7 +231,10 @@ class SuiteOperator(foo.Operator):
             ctx.ops.reload_dataset()
             if download:
                 data = base64.b64encode(download["text"].encode()).decode()
-                ctx.ops.browser_download(f"data:text/csv;charset=utf-8;base64,{data}", download["name"])
+                kind = download.get("type", "text/csv")
+                ctx.ops.browser_download(f"data:{kind};charset=utf-8;base64,{data}", download["name"])
+            if open_view:
+                ctx.ops.set_view(ctx.dataset.load_saved_view(open_view))
         return result
 
 

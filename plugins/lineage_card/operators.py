@@ -1,3 +1,5 @@
-"""The operators of this plugin; it has none yet."""
+"""The operators of this plugin; each is in a file of its own."""
 
-OPERATORS: tuple[type, ...] = ()
+from .show_training_data import ShowTrainingData
+
+OPERATORS = (ShowTrainingData,)

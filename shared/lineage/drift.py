@@ -94,6 +94,15 @@ class Drift:
         return {name: NOT_CHECKED if count is None else count for name, count in counts.items()}
 
 
+def used(rows: pa.Table) -> pa.Table:
+    """The rows of a manifest that were used.
+
+    Raises:
+        StorageError: there is none, or the manifest is damaged
+    """
+    return rows.filter(_was_used(rows))
+
+
 def compare(rows: pa.Table, now: pa.Table, classes: Sequence[str]) -> Drift:
     """Compares a version's manifest with the samples as they are now.
 
@@ -149,19 +158,29 @@ def compare(rows: pa.Table, now: pa.Table, classes: Sequence[str]) -> Drift:
     )
 
 
+def _was_used(rows: pa.Table) -> pa.ChunkedArray:
+    try:
+        which = rows["used"].cast(pa.bool_()) if "used" in rows.column_names else _same(True, rows.num_rows)
+    except pa.ArrowException as error:
+        raise _damaged(error) from None
+    which = pc.fill_null(which, False)
+    if not _count(which):
+        raise StorageError("The manifest of the version has no row that was used: verify the version.")
+    return which
+
+
 def _then(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The rows of a manifest that were used, and those that were left out."""
+    which = _was_used(rows)
     try:
         plain = _texts(rows, ("label", "split"), ("sha256",))
-        used = rows["used"].cast(pa.bool_()) if "used" in rows.column_names else _same(True, rows.num_rows)
     except (KeyError, pa.ArrowException) as error:
-        raise StorageError(
-            f"The manifest of the version is damaged ({error}): fetch it again, or verify the version."
-        ) from None
-    used = pc.fill_null(used, False)
-    if not _count(used):
-        raise StorageError("The manifest of the version has no row that was used: verify the version.")
-    return plain.filter(used), plain.filter(pc.invert(used)).select([*KEY, "label", "split"])
+        raise _damaged(error) from None
+    return plain.filter(which), plain.filter(pc.invert(which)).select([*KEY, "label", "split"])
+
+
+def _damaged(error: Exception) -> StorageError:
+    return StorageError(f"The manifest of the version is damaged ({error}): fetch it again, or verify the version.")
 
 
 def _now(now: pa.Table) -> pa.Table:
