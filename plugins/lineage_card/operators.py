@@ -1,5 +1,6 @@
 """The operators of this plugin; each is in a file of its own."""
 
+from .compare_models import CompareModels
 from .show_training_data import ShowTrainingData
 
-OPERATORS = (ShowTrainingData,)
+OPERATORS = (CompareModels, ShowTrainingData)
