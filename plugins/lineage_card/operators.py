@@ -2,5 +2,6 @@
 
 from .compare_models import CompareModels
 from .show_training_data import ShowTrainingData
+from .write_card import WriteCard
 
-OPERATORS = (CompareModels, ShowTrainingData)
+OPERATORS = (CompareModels, ShowTrainingData, WriteCard)

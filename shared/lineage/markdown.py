@@ -15,12 +15,18 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;"
 _ESCAPED = re.compile(r"[\\`*\[\]~^]|(?<![^\W_])_|_(?![^\W_])")  # an underscore inside a word starts nothing
 _LINE_START = re.compile(r"^(\s*\d{1,9})([.)])(?=\s|$)|^([#=:]|[+\-](?=[\s+\-]|$))")
 _BREAK = re.compile(r"\r\n|[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+_ENDS = re.compile(r"^[ \t]+|[ \t]+$")
 _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # text around from right to left, which would mix up a line
 
 
 def inline(text: str) -> str:
-    """Text inside a line or a cell; a line break in it is shown as "↵", other control characters as "\ufffd"."""
-    return _line(_BREAK.sub("↵", text))
+    """Text inside a line or a cell.
+
+    Names that differ in what cannot be seen must not look the same: a line break is shown as "↵", a space or tab at
+    either end as "␣", another control character as "\ufffd".
+    """
+    text = _BREAK.sub("↵", text)
+    return _line(_ENDS.sub(lambda found: "␣" * len(found[0]), text))
 
 
 def paragraph(text: str) -> str:

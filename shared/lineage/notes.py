@@ -27,7 +27,11 @@ def _utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-Text = Annotated[str | None, Field(max_length=LONGEST)]
+def _said(text: str | None) -> str | None:
+    return text if text and text.strip() else None
+
+
+Text = Annotated[str | None, Field(max_length=LONGEST), AfterValidator(_said)]  # None where there is nothing to read
 
 
 class Note(BaseModel):
@@ -44,7 +48,7 @@ class Note(BaseModel):
     @property
     def empty(self) -> bool:
         """Whether it says nothing."""
-        return not any(text and text.strip() for text in (self.intended_use, self.limitations, self.notes))
+        return not (self.intended_use or self.limitations or self.notes)
 
 
 def folder(name: str) -> str:
@@ -73,7 +77,7 @@ def add(root: Artifacts, name: str, note: Note) -> None:
 
 
 def read(root: Artifacts, name: str) -> list[Note]:
-    """All notes on a version, oldest first.
+    """All notes on a version, oldest first; where there are none, an empty list.
 
     One that is damaged takes its place with a word on that, so that it is neither lost silently nor in the way of the
     others.

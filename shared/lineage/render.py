@@ -139,17 +139,19 @@ def _of(data: Data) -> str:
 
 
 def _intended_use(card: Card, notes: Sequence[Note]) -> str:
-    note = next((note for note in reversed(notes) if _said(note.intended_use)), None)
-    return paragraph(card.intended_use) if note is None else f"{_who(note)}:\n\n{quoted(note.intended_use or '')}"
+    for note in reversed(notes):
+        if note.intended_use:
+            return f"{_who(note)}:\n\n{quoted(note.intended_use)}"
+    return paragraph(card.intended_use)
 
 
 def _limitations(card: Card, notes: Sequence[Note]) -> str:
     derived = bullets(inline(sentence) for sentence in card.limitations)
-    note = next((note for note in reversed(notes) if _said(note.limitations)), None)
-    if note is None:
-        return derived
-    # A person's words stand first, but do not hide what was found.
-    return f"{_who(note)}:\n\n{quoted(note.limitations or '')}\n\nFrom the data and the figures:\n\n{derived}"
+    for note in reversed(notes):
+        if note.limitations:
+            # A person's words stand first, but do not hide what was found.
+            return f"{_who(note)}:\n\n{quoted(note.limitations)}\n\nFrom the data and the figures:\n\n{derived}"
+    return derived
 
 
 def _notes(notes: Sequence[Note]) -> str:
@@ -158,13 +160,9 @@ def _notes(notes: Sequence[Note]) -> str:
         parts.append(f"**{_who(note)}**")
         texts = {"Intended use": note.intended_use, "Limitations": note.limitations, "Notes": note.notes}
         for what, text in texts.items():
-            if _said(text):
-                parts += [f"{what}:", quoted(text or "")]
-    return "\n\n".join(parts) or "Nothing yet. The operator *Write a model card* (`write_card`) adds a dated note."
-
-
-def _said(text: str | None) -> bool:
-    return bool(text and text.strip())
+            if text:
+                parts += [f"{what}:", quoted(text)]
+    return "\n\n".join(parts) or "Nothing yet. The operator *Write card* (`write_card`) adds a dated note."
 
 
 def _who(note: Note) -> str:

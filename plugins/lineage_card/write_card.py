@@ -1,0 +1,92 @@
+"""`write_card`: a thin layer between FiftyOne and `shared/describing.py`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .choices import models
+from .shared.describing import refusal
+from .shared.forms import Form
+from .shared.lineage.registry import Registry
+from .shared.operators import Job, Spec, SuiteOperator, secrets
+
+LONGEST = 20_000  # characters; `notes` holds to the same
+
+
+class WriteCard(SuiteOperator):
+    """Adds a dated note to a model version, and renders its card with all notes."""
+
+    spec = Spec(
+        name="write_card",
+        label="Write card",
+        description="Say what a model version is for and what not; get its card. Notes are added and dated, never lost",
+        icon="description",
+        risk="medium",
+        quick=True,
+        target=False,
+        needs_dataset=False,
+    )
+
+    class Params(BaseModel):
+        """Parameters of `write_card`."""
+
+        model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+        model: str = Field(min_length=1, description="A model's version or alias, such as ptvr@production")
+        intended_use: str | None = Field(
+            None, max_length=LONGEST, description="What it is for; stands in the card in place of what was there"
+        )
+        limitations: str | None = Field(
+            None, max_length=LONGEST, description="What not to expect of it; stands before what the data show"
+        )
+        notes: str | None = Field(None, max_length=LONGEST, description="Anything else worth knowing")
+
+    def form(self, form: Form) -> None:
+        """Draws the inputs."""
+        form.choice("model", models(form), free=True)
+        if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
+            form.warning("MBARI_ARTIFACTS is not set here: only a worker that has it can read and write cards.")
+        record = form.registered(form.value("model"))
+        if record is not None and (problem := refusal(record)):
+            form.error(problem)
+        form.fields("intended_use", "limitations", "notes")
+        form.notice(
+            "What you write is added with your name and the date; nothing written before is changed. Left empty, the "
+            "card is rendered as it stands."
+        )
+
+    def run_name(self, params: Any, count: int | None) -> str:
+        """Such as "Write the card of ptvr@production"."""
+        return f"Write the card of {params.model}"
+
+    def work(self, job: Job) -> dict[str, Any]:
+        """Adds what was written, and hands out the card."""
+        from .shared import describing
+        from .shared.artifacts import open_root
+        from .shared.lineage.notes import Note
+
+        params = job.params
+        record = Registry(job.db).resolve(params.model)
+        root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
+        said = {name: getattr(params, name) for name in ("intended_use", "limitations", "notes")}
+        note = Note(at=datetime.now(UTC), by=job.user, **said)
+        described = describing.describe(record, root, None if note.empty else note)
+        added = "" if note.empty else "Your note was added. "
+        count = len(described.notes)
+        return {
+            "message": f"{added}The card of {record.name}, with {count:,} {'note' if count == 1 else 'notes'}, is at "
+            f"{described.uri}.",
+            "version": record.name,
+            "card": described.uri,
+            "notes": [
+                {"at": f"{note.at:%Y-%m-%d %H:%M} UTC", "by": note.by, "intended_use": note.intended_use}
+                | {"limitations": note.limitations, "notes": note.notes}
+                for note in described.notes
+            ],
+            "download": {
+                "name": f"{record.model}-{record.version}.md",
+                "text": described.text,
+                "type": "text/markdown",
+            },
+        }
