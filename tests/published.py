@@ -1,6 +1,7 @@
 """Versions for tests, made in a moment: a random network whose last layer is fitted to drawn ROIs, and its files."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,23 @@ import numpy as np
 from tests import rois
 
 IMGSZ = 32
+# Two layers below the last one.
+TINY = {
+    "nc": 3,
+    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [16, 3, 2]]],
+    "head": [[-1, 1, "Classify", ["nc"]]],
+}
+
+
+def hide_openvino(monkeypatch: Any) -> None:
+    """Makes this a worker without OpenVINO: torch is ready at once, where OpenVINO takes a second a version."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
 
 
 def fitted(
     file: Path, images: Sequence[str], labels: Sequence[str], seed: int = 0, classes: Sequence[str] = ()
 ) -> Path:
-    """Writes a YOLOv8n-cls checkpoint that tells `labels` of `images` well: its last layer by least squares.
+    """Writes a checkpoint that tells `labels` of `images` well: its last layer by least squares.
 
     Args:
         file: where to
@@ -35,7 +47,7 @@ def fitted(
     pixels = np.stack([frame(decode(Path(image).read_bytes()), IMGSZ, "pad") for image, _ in known])
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     torch.manual_seed(seed)
-    network = ClassificationModel("yolov8n-cls.yaml", nc=len(classes), verbose=False)
+    network = ClassificationModel(dict(TINY), nc=len(classes), verbose=False)
     features: list[torch.Tensor] = []
     linear = network.model[-1].linear
     with torch.no_grad():
@@ -72,6 +84,7 @@ def version(
     model: str = "m",
     rows: Sequence[Mapping[str, Any]] | None = (),
     classes: Sequence[str] = rois.CLASSES,
+    more: Mapping[str, bytes] | None = None,
     **fields: Any,
 ) -> Any:
     """Publishes a version below `folder`/artifacts and registers it.
@@ -83,6 +96,7 @@ def version(
         model: its name
         rows: of the manifest; None for a version without one
         classes: of the weights
+        more: further files
         **fields: of the record, such as `base_version`
     """
     import pyarrow as pa
@@ -99,6 +113,8 @@ def version(
     if rows is not None:
         table = pa.Table.from_pylist(list(rows), schema=pa.schema([(n, _kind(n)) for n in row("", "", "", "")]))
         manifest.write(table, files / "manifest.parquet")
+    for path, data in (more or {}).items():
+        (files / path).write_bytes(data)
     root = open_root(str(folder / "artifacts"), {})
     record = VersionRecord(
         model=model,

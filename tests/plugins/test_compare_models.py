@@ -9,7 +9,7 @@ import pytest
 from fiftyone.operators.executor import ExecutionError
 
 from tests import rois
-from tests.published import fitted, row, version
+from tests.published import fitted, hide_openvino, row, version
 from tests.worker import delegate, form, result
 
 COMPARE = "@mbari/lineage_card/compare_models"
@@ -27,6 +27,11 @@ def weights(tmp_path_factory) -> list[Path]:
         fitted(folder / "many.pt", list(map(str, paths)), labels),
         fitted(folder / "few.pt", list(map(str, paths[:5])), labels[:5], seed=1),
     ]
+
+
+@pytest.fixture(autouse=True)
+def torch_only(monkeypatch):
+    hide_openvino(monkeypatch)
 
 
 @pytest.fixture
