@@ -1,7 +1,9 @@
 """The operators of this plugin; each is in a file of its own."""
 
 from .compare_models import CompareModels
+from .model_lineage import ModelLineage
+from .show_runs import ShowRuns
 from .show_training_data import ShowTrainingData
 from .write_card import WriteCard
 
-OPERATORS = (CompareModels, ShowTrainingData, WriteCard)
+OPERATORS = (CompareModels, ModelLineage, ShowRuns, ShowTrainingData, WriteCard)
