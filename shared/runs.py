@@ -148,6 +148,10 @@ class Run(Monitor):
         elif self._cancelled():
             self.stop_reason = "its delegated operation was marked as failed"
 
+    def keep(self, name: str, value: Any) -> None:
+        """Keeps something in the run's record at once, for a run that goes on where this one may end."""
+        persist(lambda: self._runs.update_one({"_id": self._id}, {"$set": {f"kept.{name}": value}}))
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Records the outcome: completed, or stopped when somebody asked for that."""
         self._end("completed" if self.stop_reason is None else "stopped", result=dict(result))
@@ -189,7 +193,7 @@ def request_stop(db: Database, run: str, by: str | None) -> dict[str, Any]:
 
 
 def claim(db: Database, run: str, key: str, watch: float = 10 * BEAT_EVERY) -> None:
-    """Says that this run works on `key`, unless an older run that is alive does.
+    """Says that this run works on `key` too, unless an older run that is alive does.
 
     The record of a killed run goes on saying "running", so another run counts as alive only if it gives
     a fresh sign of life while this one watches.
@@ -200,9 +204,9 @@ def claim(db: Database, run: str, key: str, watch: float = 10 * BEAT_EVERY) -> N
     from bson import ObjectId
 
     runs, mine = db[COLLECTION], ObjectId(run)
-    runs.update_one({"_id": mine}, {"$set": {"key": key}})
+    runs.update_one({"_id": mine}, {"$addToSet": {"keys": key}})
     # Both of two runs that start together write first and look then: the younger one gives way.
-    older = {"key": key, "state": "running", "_id": {"$lt": mine}}
+    older = {"keys": key, "state": "running", "_id": {"$lt": mine}}
     until = time.monotonic() + watch
     before = {r["_id"]: r["alive_at"] for r in runs.find(older, {"alive_at": 1})}
     fresh = _now() - timedelta(seconds=LOST_AFTER)
@@ -214,6 +218,15 @@ def claim(db: Database, run: str, key: str, watch: float = 10 * BEAT_EVERY) -> N
                     f"The same is being done already by the run {record['name']!r} ({record['_id']}); wait for it, "
                     "or end it with the operator 'Stop a run'."
                 )
+
+
+def left_by(db: Database, run: str, key: str) -> dict[str, Any]:
+    """What the run before this one kept of the same work, if that run did not complete it; see `claim`."""
+    from bson import ObjectId
+
+    earlier = db[COLLECTION].find({"keys": key, "_id": {"$lt": ObjectId(run)}}, {"state": 1, "kept": 1})
+    last = next(iter(earlier.sort("_id", -1).limit(1)), None)
+    return last.get("kept", {}) if last and last["state"] != "completed" else {}
 
 
 def running(db: Database) -> list[dict[str, Any]]:

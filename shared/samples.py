@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.core.odm as odm
 import numpy as np
 from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany, UpdateOne
 
 from .errors import InputError
-from .sync.labels import label_id
+from .sync.labels import history_field, label_id, origin, stored_field
 from .vectors import read as read_vectors  # noqa: F401
 
 BATCH = 2048
@@ -259,6 +260,12 @@ def split_of(tags: Sequence[str] | None) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
+def dataset_by_id(identity: str) -> fo.Dataset | None:
+    """The dataset with this id, which outlives its name; None when it is gone."""
+    found = odm.get_db_conn()["datasets"].find_one({"_id": ObjectId(identity)}, {"name": 1})
+    return fo.load_dataset(found["name"]) if found else None
+
+
 def open_view(name: str) -> SampleCollection:
     """The samples that `dataset` or `dataset/saved view` names.
 
@@ -277,11 +284,14 @@ def open_view(name: str) -> SampleCollection:
     return dataset.load_saved_view(view_name)
 
 
-def labelled_rows(view: SampleCollection, label_field: str, group_field: str | None) -> dict[str, list[Any]]:
+def labelled_rows(
+    view: SampleCollection, label_field: str, group_field: str | None, slices: Sequence[str] = ()
+) -> dict[str, list[Any]]:
     """The columns that training needs: one row a sample, whether labelled or not.
 
     Returns:
-        equally long lists: dataset, dataset_id, sample_id, source_id, filepath, label, label_id, split, group
+        equally long lists: dataset, dataset_id, sample_id, source_id, filepath, label, label_id, split, group,
+        provenance (where the label came from, see `sync.labels.origin`), and as it is each field of `slices`
     """
     dataset = view._root_dataset
     require_label_field(dataset, label_field)
@@ -291,6 +301,9 @@ def labelled_rows(view: SampleCollection, label_field: str, group_field: str | N
         "label_id": f"{label_field}.id",
         "source_id": source_path(dataset, label_field),
         "tags": "tags",
+        "stored": stored_field(label_field),
+        "history": history_field(label_field),
+        **{f"slice {name}": name for name in slices},
     }
     if group_field:
         columns["group"] = group_field
@@ -306,6 +319,8 @@ def labelled_rows(view: SampleCollection, label_field: str, group_field: str | N
         "label_id": table["label_id"],
         "split": [split_of(tags) for tags in table["tags"]],
         "group": [_text(v) for v in table.get("group", [None] * count)],
+        "provenance": list(map(origin, table["label"], table["stored"], table["history"])),
+        **{name: table[f"slice {name}"] for name in slices},
     }
 
 

@@ -1,12 +1,31 @@
 """`train_classifier` between a dataset and `training`: reads rows, trains, keeps on the samples what belongs there."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import fiftyone as fo
+from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import samples
+from . import repeating, runs, samples, slices
+from .errors import InputError, SuiteError
+from .lineage import store
+from .lineage.registry import VersionRecord
 from .operators import Job
+from .sync.store import vocabulary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .lineage.card import Context
+
+SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
+LONG = 20  # values of a view stage's argument that are spelt out
 
 
 class Params(BaseModel):
@@ -49,30 +68,26 @@ class Params(BaseModel):
     device: str = Field("auto", description="auto, cpu, or the number of a GPU")
     store_predictions: bool = Field(True, description="Keep the predictions for val and test on the samples")
     resume: bool = Field(True, description="Go on from where an earlier run of the same training ended")
+    slices: list[str] | None = Field(
+        None,
+        title="Measure by",
+        description="Fields such as instrument, month or depth: the card says how good the model is for each value",
+    )
+    repeat: str | None = Field(
+        None,
+        title="Repeat a version",
+        description="Train on what this version was trained on, as it was then: its rows, labels and arguments count",
+    )
 
 
 def work(job: Job) -> dict[str, Any]:
     """Reads the rows, trains, and keeps on the samples what belongs there."""
-    import pyarrow as pa
-
     from . import training
     from .artifacts import open_root
     from .media import Media
 
     params, run = job.params, job.run
     root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
-    run.progress(0, 0, "Reading labels")
-    views = [job.view, *(samples.open_view(name) for name in params.extra_views or ())]
-    tables = []
-    for view in views:
-        group_field = samples.recall(view._root_dataset, "group_field")
-        tables.append(pa.table(samples.labelled_rows(view, params.label_field, group_field), schema=_schema(pa)))
-    rows = _without_repeats(pa.concat_tables(tables))
-    wanted = params.model_dump()
-    options = training.Options(
-        **{k: wanted[k] for k in training.Options.__dataclass_fields__ if k != "classes"},
-        classes=tuple(params.classes or ()),
-    )
     where = training.Surroundings(
         root,
         job.db,
@@ -81,26 +96,138 @@ def work(job: Job) -> dict[str, Any]:
         run_id=run.id,
         by=job.user,
         dataset=job.dataset.name,
+        dataset_id=str(job.dataset._doc.id),
+        label_field=params.label_field,
         extra_views=tuple(params.extra_views or ()),
     )
+    run.progress(0, 0, "Reading labels")
+    if params.repeat:
+        rows, options, where = repeating.rows_and_options(params, where)
+        datasets = {identity: samples.dataset_by_id(identity) for identity in set(rows["dataset_id"].to_pylist())}
+    else:
+        views = [job.view, *(samples.open_view(name) for name in params.extra_views or ())]
+        rows = _rows(views, params)
+        wanted = params.model_dump()
+        options = training.Options(
+            **{k: wanted[k] for k in training.Options.__dataclass_fields__ if k != "classes"},
+            classes=tuple(params.classes or ()),
+        )
+        where = replace(where, context=_context(job, rows))
+        datasets = {str(view._root_dataset._doc.id): view._root_dataset for view in views}
     outcome = training.run(rows, options, where, run)
-    datasets = {str(view._root_dataset._doc.id): view._root_dataset for view in views}
-    _keep_on_samples(datasets, outcome, params.store_predictions)
+    there = {identity: dataset for identity, dataset in datasets.items() if dataset is not None}
+    _keep_on_samples(there, outcome, params.store_predictions)
+    if outcome.record is not None:
+        _link(there, outcome.record, root)
     return _result(outcome, params)
 
 
-def _schema(pa: Any) -> Any:
-    names = ("dataset", "dataset_id", "sample_id", "source_id", "filepath", "label", "label_id", "split", "group")
-    return pa.schema([(name, pa.string()) for name in names])
-
-
-def _without_repeats(rows: Any) -> Any:
-    """A sample that is in several of the views counts once."""
+def _rows(views: Sequence[SampleCollection], params: Params) -> pa.Table:
+    """One row a sample of the views; a sample that is in several of them counts once."""
     import pyarrow as pa
 
-    pairs = list(zip(rows["dataset_id"].to_pylist(), rows["sample_id"].to_pylist(), strict=True))
+    found: dict[str, list[Any]] = {}
+    sliced = slice_fields(views[0]._root_dataset, params.slices)
+    for view in views:
+        group_field = samples.recall(view._root_dataset, "group_field")
+        for name, values in samples.labelled_rows(view, params.label_field, group_field, sliced).items():
+            found.setdefault(name, []).extend(values)
+    columns = {name: values for name, values in found.items() if name not in sliced}
+    for name in sliced:
+        if why_not := slices.why_not(found[name]):
+            raise InputError(f"The model cannot be measured by slices of {name!r}: {why_not}.")
+        columns[f"slice:{name}"] = slices.values(found[name])
+    rows = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
+    pairs = list(zip(columns["dataset_id"], columns["sample_id"], strict=True))
     first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
     return rows.filter(pa.array([first[pair] == row for row, pair in enumerate(pairs)]))
+
+
+def slice_fields(dataset: fo.Dataset, named: Sequence[str] | None) -> list[str]:
+    """The fields by whose values a model is measured apart.
+
+    Raises:
+        InputError: the dataset has no such field
+    """
+    for name in named or ():
+        if not dataset.has_sample_field(name):
+            raise InputError(f"The dataset {dataset.name!r} has no field {name!r} to measure slices by.")
+    return list(dict.fromkeys(named or ()))
+
+
+def _context(job: Job, rows: pa.Table) -> Context:
+    """What the card says of the data beyond its rows."""
+    from .lineage.card import Context, Vocabulary
+
+    dataset, view = job.dataset, job.view.view()
+    try:
+        words = vocabulary(dataset, job.params.label_field, job.secrets)
+        names = Vocabulary(origin=words.origin, names=list(words.names))
+    except SuiteError:  # `sync_back` says what is wrong with it; a training does not need it
+        names = None
+    price = job.secrets.get("MBARI_PRICE_PER_HOUR", "")
+    return Context(
+        view=_stages(view),
+        saved_view=view.name,
+        vocabulary=names,
+        synced=_synced(job.db, dataset.name),
+        snapshot=store.snapshot(dataset, f"Training data of {job.params.model_name}"),
+        group_field=samples.recall(dataset, "group_field"),
+        groups_across_splits=_cut(rows),
+        price_per_hour=float(price) if re.fullmatch(r"[0-9]+([.][0-9]+)?", price) else None,
+    )
+
+
+def _stages(view: SampleCollection) -> list[dict[str, Any]]:
+    """The stages of the view, without lists of ids: the manifest has every sample."""
+    said = []
+    for stage in view._serialize():
+        arguments = dict(stage.get("kwargs") or ())
+        short = {
+            name: f"{len(value):,} values" if isinstance(value, list) and len(value) > LONG else value
+            for name, value in arguments.items()
+        }
+        said.append({"stage": stage["_cls"].rpartition(".")[2], **json.loads(json.dumps(short, default=str))})
+    return said
+
+
+def _synced(db: Any, dataset: str) -> list[Any]:
+    """The runs that had sent corrections of the dataset to the label store."""
+    from .lineage.card import Sync
+
+    query = {"operator": {"$regex": "/sync_back$"}, "dataset": dataset, "result.updated": {"$gt": 0}}
+    found = db[runs.COLLECTION].find(query, {"started_at": 1, "by": 1, "result.updated": 1}).sort("started_at", 1)
+    return [
+        Sync(
+            run=str(record["_id"]),
+            at=f"{record['started_at']:%Y-%m-%dT%H:%M:%SZ}",
+            by=record.get("by"),
+            updated=record["result"]["updated"],
+        )
+        for record in found
+    ]
+
+
+def _cut(rows: pa.Table) -> int:
+    """How many groups stand in several splits."""
+    splits: dict[str, set[str]] = {}
+    for group, split, label in zip(*(rows[name].to_pylist() for name in ("group", "split", "label")), strict=True):
+        if group is not None and split is not None and label is not None:
+            splits.setdefault(group, set()).add(split)
+    return sum(len(found) > 1 for found in splits.values())
+
+
+def _link(datasets: Mapping[str, fo.Dataset], record: VersionRecord, root: Any) -> None:
+    """Notes on each dataset that the version was trained on it."""
+    from .artifacts import scratch
+    from .lineage.card import Card
+    from .publishing import fetch_version
+
+    with scratch("card-") as folder:
+        path = fetch_version(record, root, folder, ("card.json",)) / "card.json"
+        card = Card.model_validate_json(path.read_text())
+    for dataset in datasets.values():
+        store.link(dataset, card, record.uri)
 
 
 def _keep_on_samples(datasets: Mapping[str, Any], outcome: Any, store_predictions: bool) -> None:

@@ -9,30 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from . import __version__, runtimes
 from .artifacts import Artifacts, scratch
-from .classifier import data, metrics, predict, train, weights
-from .errors import StorageError
-from .lineage import manifest, plots
-from .lineage.registry import CANDIDATE, Registry, VersionRecord, check_name, is_registered, new_version
+from .classifier import data, train, weights
+from .errors import InputError, StorageError
+from .lineage import manifest
+from .lineage.card import Context
+from .lineage.registry import Registry, VersionRecord, check_name, is_registered, new_version
+from .publishing import Base, fetch_version, publish, to_json
 from .runs import Monitor, claim
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pymongo.database import Database
-
-EVALUATED = ("val", "test")
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,11 @@ class Surroundings:
         run_id: the id of the run's record, or None
         by: who started it
         dataset: the name of the dataset
+        dataset_id: its id
+        label_field: the field whose labels are learned
         extra_views: names of the further datasets and views trained on
+        context: what else the card says of the data
+        base_sha256: what the base weights must be, where that is known; else whatever they are
     """
 
     root: Artifacts
@@ -77,7 +75,11 @@ class Surroundings:
     run_id: str | None = None
     by: str | None = None
     dataset: str | None = None
+    dataset_id: str | None = None
+    label_field: str = "ground_truth"
     extra_views: tuple[str, ...] = ()
+    context: Context = field(default_factory=Context)
+    base_sha256: str | None = None
 
 
 @dataclass
@@ -124,7 +126,6 @@ def run(rows: pa.Table, options: Options, where: Surroundings, monitor: Monitor 
     clock = _Clock()
     with scratch("train-") as folder:
         base = _base(options, where, folder)
-        base_sha256 = None if base.suffix == ".yaml" else weights.sha256(base)
         training_set = data.build(
             rows,
             folder / "data",
@@ -139,10 +140,10 @@ def run(rows: pa.Table, options: Options, where: Surroundings, monitor: Monitor 
         if training_set.stopped:
             return Outcome(None, None, training_set, seconds=clock.laps)
         digest = manifest.digest(training_set.rows)
-        state = _State.open(_key(options, digest, base_sha256), options, where, folder)
+        state = _State.open(_key(options, digest, base.sha256), options, where, folder)
         trained = train.train(
             training_set,
-            base,
+            base.path,
             folder / "run",
             epochs=options.epochs,
             batch=options.batch,
@@ -159,68 +160,35 @@ def run(rows: pa.Table, options: Options, where: Surroundings, monitor: Monitor 
         if trained.stopped:
             return Outcome(None, trained, training_set, seconds=clock.laps)
 
-        version = folder / "version"
-        _describe(version, training_set, trained, options, where, base_sha256)
-        scores, predictions = _evaluate(version, training_set, where.read, monitor)
-        (version / "metrics.json").write_text(_json(scores))
-        plots.write_plots(version / "plots", scores.get("test") or scores["val"], version / "training.csv")
-        clock.lap("evaluation")
-        files = where.root.publish(version, state.version_key, monitor=monitor)
-        clock.lap("publishing")
-        record = VersionRecord(
-            model=options.model_name,
-            version=state.version,
-            uri=where.root.uri(state.version_key),
-            key=state.version_key,
-            files=files,
-            classes=training_set.classes,
-            framing=options.framing,
-            imgsz=options.imgsz,
-            manifest_digest=digest,
-            class_counts={label: row["train"] for label, row in training_set.counts.items()},
-            metrics={split: _headline(score) for split, score in scores.items()},
-            training={**_provenance(trained), "seconds": clock.laps},
-            base=options.base_weights,
-            base_sha256=base_sha256,
-            dataset=where.dataset,
-            extra_views=list(where.extra_views),
-            created_by=where.by,
-            run_id=where.run_id,
+        version = publish(
+            folder / "version", state.version_key, training_set, trained, options, base, where, monitor, clock.laps
         )
-        _register(record, where)
+        clock.lap("evaluation and publishing")
         state.discard()
-        return Outcome(record, trained, training_set, scores, predictions, clock.laps)
+        return Outcome(version.record, trained, training_set, version.metrics, version.predictions, clock.laps)
 
 
-def _register(record: VersionRecord, where: Surroundings) -> None:
-    """Makes a published version visible: the record, then the alias `candidate`."""
-    registry = Registry(where.db)
-    registry.add(record)
-    registry.set_alias(
-        record.model, CANDIDATE, record.version, by=where.by, reason="newly trained", run_id=where.run_id
-    )
-
-
-def fetch_version(record: VersionRecord, root: Artifacts, folder: Path, names: tuple[str, ...] | None = None) -> Path:
-    """Fetches a version's files, verified by their hashes; by default those that applying it needs."""
-    names = names or ("weights.pt", "model.json")
-    return root.fetch(record.key, {name: record.files[name] for name in names}, folder)
-
-
-def _base(options: Options, where: Surroundings, folder: Path) -> Path:
-    """The file of base weights: a version of the registry (`ptvr@production`, `ptvr/<version>`) or what a URI names."""
-    name = options.base_weights
+def _base(options: Options, where: Surroundings, folder: Path) -> Base:
+    """The base weights: a version of the registry (`ptvr@production`, `ptvr/<version>`) or what a URI names."""
+    name, record = options.base_weights, None
     if is_registered(name):
         record = Registry(where.db).resolve(name)
-        return fetch_version(record, where.root, folder / "base") / "weights.pt"
-    trusted = weights.trusted_prefixes(where.secrets)
-    return weights.resolve_base(name, folder / "base", where.secrets, trusted)
+        path = fetch_version(record, where.root, folder / "base") / "weights.pt"
+    else:
+        path = weights.resolve_base(name, folder / "base", where.secrets, weights.trusted_prefixes(where.secrets))
+    sha256 = None if path.suffix == ".yaml" else weights.sha256(path)
+    if where.base_sha256 is not None and sha256 != where.base_sha256:
+        raise InputError(
+            f"The weights {name!r} are not those that the version was trained from: their SHA-256 is {sha256}, not "
+            f"{where.base_sha256}; name the right file."
+        )
+    return Base(path, sha256, record)
 
 
 def _key(options: Options, digest: str, base_sha256: str | None) -> str:
     """Names a training by all that its outcome depends on, so that the same one is found again."""
     said = {k: v for k, v in asdict(options).items() if k not in ("resume", "device")}
-    return hashlib.sha256(_json([said, digest, base_sha256]).encode()).hexdigest()[:24]
+    return hashlib.sha256(to_json([said, digest, base_sha256]).encode()).hexdigest()[:24]
 
 
 @dataclass
@@ -264,7 +232,7 @@ class _State:
             if where.root.get(f"{state.key}/last.pt", last):
                 state.resume_from = last
         else:
-            found.write_text(_json({"version": state.version}))
+            found.write_text(to_json({"version": state.version}))
             where.root.put(f"{state.key}/state.json", found)
         return state
 
@@ -284,105 +252,6 @@ class _State:
         """Removes the checkpoints of a training whose version is published."""
         for name in ("last.pt", "state.json"):
             self.where.root.delete(f"{self.key}/{name}")
-
-
-def _describe(
-    version: Path,
-    training_set: data.TrainingSet,
-    trained: train.Trained,
-    options: Options,
-    where: Surroundings,
-    base_sha256: str | None,
-) -> None:
-    """Writes the version's files but for metrics and plots, which come from applying these."""
-    version.mkdir()
-    shutil.copyfile(trained.weights, version / "weights.pt")
-    if trained.csv.exists():
-        shutil.copyfile(trained.csv, version / "training.csv")
-    manifest.write(training_set.rows, version / "manifest.parquet")
-    model = {
-        "classes": training_set.classes,
-        "framing": options.framing,
-        "imgsz": options.imgsz,
-        "base_weights": options.base_weights,
-        "base_sha256": base_sha256,
-        "weights_sha256": weights.sha256(version / "weights.pt"),
-        "options": asdict(options),
-        "dataset": where.dataset,
-        "extra_views": list(where.extra_views),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "created_by": where.by,
-        "suite": __version__,
-        **_provenance(trained),
-    }
-    (version / "model.json").write_text(_json(model))
-
-
-def _provenance(trained: train.Trained) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    libraries = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python-headless")
-    return {
-        "training_args": trained.args,
-        "epochs_done": trained.epochs_done,
-        "device": trained.device,
-        "training_seconds": round(trained.seconds, 1),
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in libraries},
-    }
-
-
-def _evaluate(
-    version: Path, training_set: data.TrainingSet, read: Callable[[str], bytes], monitor: Monitor
-) -> tuple[dict[str, Any], list[tuple[str, str, str, float]]]:
-    """Applies the version to the val and test rows, from their original files, as it will be applied later."""
-    classifier = weights.load(version)
-    runtime = runtimes.build(classifier)
-    number = {label: i for i, label in enumerate(training_set.classes)}
-    rows = [r for r in training_set.rows.to_pylist() if r["used"] and r["split"] in EVALUATED]
-    logits: dict[str, np.ndarray] = {}
-
-    def keep(batch: predict.Predictions) -> None:
-        logits.update(zip(batch.ids, batch.logits, strict=True))
-
-    items = ((str(i), row["filepath"]) for i, row in enumerate(rows))
-    predict.predict(items, read, classifier, runtime, keep, monitor=_Unstoppable(monitor), total=len(rows))
-    scores: dict[str, Any] = {}
-    predictions = []
-    for split in EVALUATED:
-        chosen = [i for i, row in enumerate(rows) if row["split"] == split and str(i) in logits]
-        if not chosen:
-            continue
-        probabilities = predict.softmax(np.stack([logits[str(i)] for i in chosen]))
-        truth = np.array([number[rows[i]["label"]] for i in chosen])
-        scores[split] = {
-            **metrics.evaluate(truth, probabilities, training_set.classes),
-            "runtime": runtime.description,
-        }
-        for i, p in zip(chosen, probabilities, strict=True):
-            best = int(p.argmax())
-            predictions.append(
-                (rows[i]["dataset_id"], rows[i]["sample_id"], training_set.classes[best], float(p[best]))
-            )
-    return scores, predictions
-
-
-class _Unstoppable(Monitor):
-    """Shows progress, but a version that is trained is finished: measuring it takes seconds."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        self._monitor.progress(done, total, "Measuring the model on val and test")
-
-
-def _headline(score: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in score.items() if not isinstance(v, (list, dict))}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
 
 
 class _Clock:

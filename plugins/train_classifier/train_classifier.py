@@ -32,19 +32,35 @@ class TrainClassifier(SuiteOperator):
     def form(self, form: Form) -> None:
         """Draws the inputs, what will be used, what to look at first, and about how long it takes."""
         form.field("model_name")
+        if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
+            form.warning("MBARI_ARTIFACTS is not set here: unless the worker has it, the model has nowhere to go.")
+        if form.value("repeat"):
+            self._repeat(form)
+            return
         label_field = form.label_field()
         counts = _count(form, label_field) if label_field else None
         _choose_base(form)
         form.field("epochs")
-        if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
-            form.warning("MBARI_ARTIFACTS is not set here: unless the worker has it, the model has nowhere to go.")
         if counts is not None:
             self._preview(form, counts, label_field)
-        if form.on_request("More options: classes, further datasets, image size, augmentation, device"):
+        if form.on_request("More options: classes, further datasets, image size, augmentation, slices, repeating"):
             form.choice("classes", [(label, label) for label in counts or ()], several=True)
             form.choice("extra_views", [(name, name) for name in _datasets()], several=True, free=True)
             form.fields("min_per_class", "imgsz", "framing", "augmentation", "balance", "batch", "patience", "seed")
             form.fields("device", "store_predictions", "resume")
+            have = samples.fields(form.ctx.dataset, *train_job.SLICED)
+            form.choice("slices", [(field, field) for field in have], several=True, free=True)
+            form.choice("repeat", form.models(), free=True)
+
+    def _repeat(self, form: Form) -> None:
+        form.choice("repeat", form.models(), free=True)
+        record = form.registered(form.value("repeat"))
+        if record is not None:
+            form.notice(
+                f"Trains again what {record.name} was trained on: its rows, labels, splits and arguments as they were. "
+                "Of what this form asks otherwise, only the name and the device count."
+            )
+        form.field("device")
 
     def _preview(self, form: Form, counts: Mapping[str, Mapping[str, int]], label_field: str) -> None:
         chosen = form.value("classes") or list(counts)

@@ -37,6 +37,31 @@ def status_field(label_field: str) -> str:
     return f"{label_field}_sync"
 
 
+_ORIGINS = {
+    "accepted": "an accepted prediction",
+    "cluster": "a named cluster",
+    "correction": "a correction",
+    "pull": "the label store",
+    "theirs": "the label store",
+}
+
+
+def origin(label: str | None, stored: str | None, history: Sequence[Mapping[str, Any]] | None) -> str | None:
+    """Where a label came from, in words: the last change that made it what it is, else the label store.
+
+    Args:
+        label: the label, or None
+        stored: what the label store held when it was last read
+        history: the changes of the label, oldest first
+    """
+    if label is None:
+        return None
+    made = [change["how"] for change in history or () if change.get("to") == label and change.get("how") in _ORIGINS]
+    if made:
+        return _ORIGINS[made[-1]]
+    return "the label store" if label == stored else "not known"
+
+
 class Event(NamedTuple):
     """Who changes labels: kept in the history of each."""
 

@@ -128,3 +128,19 @@ def test_runs_under_way_are_listed_and_the_silent_ones_marked(db):
 )
 def test_durations_read_as_people_say_them(seconds, said):
     assert runs.duration(seconds) == said
+
+
+def test_what_a_run_kept_is_there_for_the_next_one_until_the_work_is_complete(db):
+    def run(key):
+        made = runs.Run(db, "@mbari/x/y", "a", {})
+        runs.claim(db, made.id, key, watch=0)
+        return made
+
+    first = run("k")
+    first.keep("training", {"version": "m/1"})
+    first.fail(InputError("no."))
+    other, second = run("another"), run("k")
+    assert runs.left_by(db, other.id, "another") == {}
+    assert runs.left_by(db, second.id, "k") == {"training": {"version": "m/1"}}
+    second.finish({})
+    assert runs.left_by(db, run("k").id, "k") == {}
