@@ -5,6 +5,7 @@ Sentences for somebody who looks at plankton, not at code; plain text, `render` 
 
 from collections.abc import Iterable, Sequence
 
+from .markdown import many
 from .schema import ClassScore, Data, Evaluation
 
 FEW = 20  # training images of a class, below which it has hardly been learned
@@ -59,7 +60,7 @@ def _measured(first: Evaluation) -> Iterable[str]:
 def _leaks(data: Data) -> Iterable[str]:
     if data.groups_across_splits:
         yield (
-            f"{_many(data.groups_across_splits, 'group')} of related images ({data.group_field or 'no group field'}) "
+            f"{many(data.groups_across_splits, 'group')} of related images ({data.group_field or 'no group field'}) "
             f"{_have(data.groups_across_splits)} images both in training and in what it was measured on: the figures "
             "are too good."
         )
@@ -70,12 +71,12 @@ def _leaks(data: Data) -> Iterable[str]:
         )
     if data.identical_across_splits:
         yield (
-            f"{_many(data.identical_across_splits, 'group')} of identical images stood in several splits; the copies "
+            f"{many(data.identical_across_splits, 'group')} of identical images stood in several splits; the copies "
             "in training were left out, but near copies may remain."
         )
     if data.identical_other_label:
         yield (
-            f"{_many(data.identical_other_label, 'group')} of identical images {_have(data.identical_other_label)} "
+            f"{many(data.identical_other_label, 'group')} of identical images {_have(data.identical_other_label)} "
             "different labels: at least one of them is wrong."
         )
 
@@ -91,7 +92,7 @@ def _scores(first: Evaluation, data: Data) -> Iterable[str]:
     little = [row for row in tested if row.n < FEW_TESTED]
     if little:
         yield (
-            f"{_many(len(little), 'class')} {_have(len(little))} fewer than {FEW_TESTED} {first.split} images, so that "
+            f"{many(len(little), 'class')} {_have(len(little))} fewer than {FEW_TESTED} {first.split} images, so that "
             "their scores say little: look at the intervals."
         )
     if first.ece > OVERCONFIDENT:
@@ -134,11 +135,6 @@ def _names(names: Iterable[str]) -> str:
     every = list(names)
     more = f" and {len(every) - NAMED:,} more" if len(every) > NAMED else ""
     return ", ".join(every[:NAMED]) + more
-
-
-def _many(count: int, thing: str) -> str:
-    plural = f"{thing}es" if thing.endswith("s") else f"{thing}s"
-    return f"{count:,} {thing if count == 1 else plural}"
 
 
 def _have(count: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..runs import duration
-from .markdown import NONE, bullets, code, inline, table, utc
+from .markdown import NONE, bullets, code, inline, many, table, utc
 from .schema import Card, Changes, Data
 
 SPLITS = {
@@ -25,7 +25,7 @@ def parts(card: Card) -> dict[str, str]:
         "labels": "\n\n".join(_labels(data)),
         "leakage": bullets(_leakage(data)),
         "left_out": _left_out(data),
-        "changes": "\n\n".join(_changes(card.changes, data)),
+        "changes": "\n\n".join(_changes(card.changes)),
         "making": _making(card),
         "ancestors": _ancestors(card),
         "licence": _licence(card),
@@ -56,13 +56,13 @@ def _facts(data: Data) -> str:
         "ROI used, so that two versions with the same digest were made from exactly the same data, and one changed "
         "label gives another. The rows themselves are in `manifest.parquet`, beside the weights."
     )
-    return f"{table(['', ''], rows)}\n\n{said}"
+    return f"{table(['Data', ''], rows)}\n\n{said}"
 
 
 def _which(data: Data) -> str:
     if data.saved_view:
         return f"the saved view {inline(data.saved_view)}"
-    return f"a view of {len(data.view):,} stages, see the appendix" if data.view else "the whole dataset"
+    return f"a view of {many(len(data.view), 'stage')}, see the appendix" if data.view else "the whole dataset"
 
 
 def _snapshot(data: Data) -> str:
@@ -97,18 +97,20 @@ def _labels(data: Data) -> Iterator[str]:
 
 def _leakage(data: Data) -> Iterator[str]:
     if data.group_field is None:
-        yield "The splits kept no related images together (no group field was given), so the same animal may be in two."
+        yield (
+            "The splits kept no related images together (no group field was given), so the same animal may be in two "
+            "of them."
+        )
     else:
-        kept = "no" if not data.groups_across_splits else f"**{data.groups_across_splits:,}**"
-        yield f"Related images were kept together by {code(data.group_field)}: {kept} groups are in several splits."
-    found = data.identical_across_splits
-    yield (
-        "No two identical images are in different splits."
-        if not found
-        else f"**{found:,}** groups of identical images stood in several splits; the copies in train were left out."
-    )
-    if data.identical_other_label:
-        yield f"**{data.identical_other_label:,}** groups of identical images have different labels."
+        found = data.groups_across_splits
+        apart = f"**{many(found, 'group')}**, though, in several splits" if found else "no group is in several splits"
+        yield f"Related images were kept together by {code(data.group_field)}: {apart}."
+    if found := data.identical_across_splits:
+        yield f"Identical images in several splits: **{many(found, 'group')}**; the copies in train were left out."
+    else:
+        yield "No two identical images are in different splits."
+    if found := data.identical_other_label:
+        yield f"Identical images with different labels: **{many(found, 'group')}**."
 
 
 def _left_out(data: Data) -> str:
@@ -121,7 +123,7 @@ def _left_out(data: Data) -> str:
 # --- what changed ---
 
 
-def _changes(changes: Changes, data: Data) -> Iterator[str]:
+def _changes(changes: Changes) -> Iterator[str]:
     if changes.previous is None:
         yield inline(changes.why_not) if changes.why_not else "This is the first version of the model."
         return
@@ -140,13 +142,14 @@ def _changes(changes: Changes, data: Data) -> Iterator[str]:
         yield table(["", "before", "now", "change", "on the same ROIs"], rows, numbers=(1, 2, 3))
         if not all(m.same_rois for m in changes.metrics):
             yield "Figures of different ROIs cannot be compared; the operator `compare_models` measures both alike."
-    yield bullets(_data_changes(changes, data))
+        yield "A change that is smaller than the intervals above may be chance."
+    yield bullets(_data_changes(changes))
     if changes.relabelled:
         rows = [[inline(r.before), inline(r.after), f"{r.n:,}"] for r in changes.relabelled]
         yield table(["label before", "label now", "ROIs"], rows, numbers=(2,))
 
 
-def _data_changes(changes: Changes, data: Data) -> Iterator[str]:
+def _data_changes(changes: Changes) -> Iterator[str]:
     if changes.same_data:
         yield "The data are the same."
         return
@@ -154,12 +157,16 @@ def _data_changes(changes: Changes, data: Data) -> Iterator[str]:
         yield f"New classes: {inline(', '.join(changes.classes_added))}."
     if changes.classes_removed:
         yield f"Classes that are gone: {inline(', '.join(changes.classes_removed))}."
-    relabelled = sum(r.n for r in changes.relabelled)
-    yield (
-        f"Of the {sum(data.counts.values()):,} ROIs {changes.added:,} are new; {changes.removed:,} of those before are "
-        f"gone, {relabelled:,} have another label, {changes.moved:,} are in another split, {changes.reimaged:,} have "
-        "another image."
-    )
+    counts = {
+        "new": changes.added,
+        "no longer used": changes.removed,
+        "with another label": sum(r.n for r in changes.relabelled),
+        "in another split": changes.moved,
+        "with another image": changes.reimaged,
+    }
+    for what, n in counts.items():
+        if n:
+            yield f"ROIs {what}: {n:,}"
 
 
 # --- how it was made ---
@@ -183,7 +190,7 @@ def _making(card: Card) -> str:
         ["Software", _software(card)],
         ["SHA-256 of the weights", code(card.weights_sha256)],
     ]
-    return table(["", ""], rows)
+    return table(["Training", ""], rows)
 
 
 def _software(card: Card) -> str:
@@ -195,17 +202,16 @@ def _software(card: Card) -> str:
 def _ancestors(card: Card) -> str:
     if not card.base:
         return "Nothing that is known."
-    rows = [
-        [
-            inline(a.name),
-            code(a.sha256) if a.sha256 else f"{NONE} (begun with random weights)" if a.name.endswith(".yaml") else NONE,
-            code(a.digest) if a.digest else NONE,
-            inline((a.licence or NONE).upper()),
-        ]
-        for a in card.base
-    ]
-    said = "The nearest first. Where no digest is given, it was trained elsewhere, on data that are not known here."
-    return f"{table(['weights', 'SHA-256', 'digest of the data', 'licence'], rows)}\n\n{said}"
+    lines = []
+    for ancestor in card.base:
+        licence = inline(ancestor.licence.upper()) if ancestor.licence else "licence not known"
+        lines.append(f"- {inline(ancestor.name)}, {licence}")
+        if ancestor.name.endswith(".yaml"):
+            lines.append("  - an architecture only: training began with random weights")
+        else:
+            lines.append(f"  - SHA-256 {code(ancestor.sha256) if ancestor.sha256 else 'not known'}")
+            lines.append(f"  - digest of its data {code(ancestor.digest) if ancestor.digest else 'not known here'}")
+    return "The nearest first:\n\n" + "\n".join(lines)
 
 
 def _licence(card: Card) -> str:

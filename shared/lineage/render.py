@@ -54,7 +54,7 @@ def markdown(card: Card, notes: Sequence[Note], plots: Sequence[str] = ()) -> st
         "overall": _overall(card.evaluation),
         "per_class": _per_class(card.data, first),
         "slices": "\n\n".join(_slices(first)),
-        "plots": "\n\n".join(_plots(plots)),
+        "plots": "\n\n".join(_plots(plots, first)),
         "classes": inline(", ".join(card.classes)),
         **origin.parts(card),
     }
@@ -66,7 +66,7 @@ def markdown(card: Card, notes: Sequence[Note], plots: Sequence[str] = ()) -> st
 
 
 def _metadata(card: Card) -> ModelCardData:
-    base = card.base[0].name if card.base and not card.base[0].name.endswith(".yaml") else None
+    base = card.base[0].name if card.base and not card.base[0].name.endswith(".yaml") else ""
     results = [
         EvalResult(
             task_type="image-classification",
@@ -86,12 +86,19 @@ def _metadata(card: Card) -> ModelCardData:
         license=card.licence.lower(),
         library_name="ultralytics",
         pipeline_tag="image-classification",
-        base_model=_word(base) if base else None,
+        base_model=_base_model(_word(base)) or None,
         tags=TAGS,
         metrics=list(METRICS),
         model_name=card.model,
         eval_results=results or None,
     )
+
+
+def _base_model(name: str) -> str:
+    """A name as Hugging Face has them: `owner/name` or one word, and no place on somebody's disk or bucket."""
+    if name.startswith("hf://"):
+        return name.removeprefix("hf://")
+    return name.rpartition("/")[2] if name.endswith((".pt", ".safetensors")) or "://" in name else name
 
 
 def _interval_args(figure: Figure) -> dict[str, Any] | None:
@@ -110,7 +117,7 @@ def _summary(card: Card, first: Evaluation | None) -> str:
     if first is None:
         return f"{text} It was never measured on images it had not seen."
     images = f"{first.n:,} {inline(first.split)} images"
-    return f"{text} Of {images} that it was not trained on it named {_percent(first.top1)} right."
+    return f"{text} Of {images} that it was not trained on it named {_percent(first.top1, '95% interval ')} right."
 
 
 def _glance(card: Card, first: Evaluation | None) -> str:
@@ -118,7 +125,7 @@ def _glance(card: Card, first: Evaluation | None) -> str:
     if first is not None:
         rows += [
             [f"Right on {inline(first.split)} images (top-1)", _percent(first.top1)],
-            ["The same as a mean over classes (macro F1)", _score(first.macro_f1)],
+            ["F1, as a mean over the classes (macro F1)", _score(first.macro_f1)],
         ]
     rows += [
         ["Classes", f"{len(card.classes):,}"],
@@ -126,7 +133,7 @@ def _glance(card: Card, first: Evaluation | None) -> str:
         ["Made", f"{utc(card.created_at)} by {inline(card.created_by or 'somebody unknown')}"],
         ["Licence", inline(card.licence.upper())],
     ]
-    return table(["", ""], rows)
+    return table(["At a glance", ""], rows)
 
 
 def _of(data: Data) -> str:
@@ -176,7 +183,13 @@ def _measured(first: Evaluation | None) -> str:
     if first is None:
         return "It was never measured on images it had not seen."
     said = f"Measured with the published weights ({inline(first.runtime)})" if first.runtime else "Measured"
-    return f"{said}, on images that it was not trained on."
+    text = f"{said}, on images that it was not trained on."
+    if first.split == "test":
+        text += " What counts is *test*: by *val* the best epoch was chosen, which makes its figures a little too good."
+    if most := max((row.n for row in first.per_class), default=0):
+        share = f"{_share(most / first.n)} of {inline(first.split)}"
+        text += f" Always giving the name of the most frequent class would be right for {share}."
+    return text
 
 
 def _overall(evaluation: Sequence[Evaluation]) -> str:
@@ -207,7 +220,7 @@ def _per_class(data: Data, first: Evaluation | None) -> str:
         trained = data.classes.get(row.label, {}).get("train")
         scores = [_percent(row.recall), _share(row.precision), _score(row.f1)] if row.n else [NONE] * 3
         rows.append([inline(row.label), NONE if trained is None else f"{trained:,}", f"{row.n:,}", *scores])
-    header = ["class", "trained on", f"measured on (n, {inline(first.split)})", "recall", "precision", "F1"]
+    header = ["class", "train ROIs", f"{inline(first.split)} ROIs (n)", "recall", "precision", "F1"]
     return table(header, rows, numbers=(1, 2, 3, 4, 5))
 
 
@@ -223,9 +236,11 @@ def _slices(first: Evaluation | None) -> Iterator[str]:
         yield table([inline(field), "n", "top-1", "macro F1"], rows, numbers=(1, 2, 3))
 
 
-def _plots(plots: Sequence[str]) -> Iterator[str]:
+def _plots(plots: Sequence[str], first: Evaluation | None) -> Iterator[str]:
     if plots:
         yield "### Pictures"
+        if first is not None:
+            yield f"What they say of its quality was measured on {inline(first.split)}."
     for address in plots:
         stem = Path(address).stem
         title = inline(PLOTS.get(stem) or stem.replace("_", " "))
@@ -235,11 +250,11 @@ def _plots(plots: Sequence[str]) -> Iterator[str]:
 # --- figures ---
 
 
-def _percent(figure: Figure) -> str:
+def _percent(figure: Figure, said: str = "") -> str:
     share = _share(figure.value)
     if figure.low is None or figure.high is None:
         return share
-    return f"{share} ({100 * figure.low:.1f} to {100 * figure.high:.1f})"
+    return f"{share} ({said}{100 * figure.low:.1f} to {100 * figure.high:.1f})"
 
 
 def _share(value: float) -> str:

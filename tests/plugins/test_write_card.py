@@ -43,7 +43,7 @@ def test_a_note_goes_into_the_card_of_a_trained_version(dataset, registry, versi
     assert said["valf1"] == round(metrics["val"]["macro_f1"], 4)
     assert version.manifest_digest in card
     assert version.files["weights.pt"].sha256 in card
-    assert "begun with random weights" in card
+    assert "training began with random weights" in card
     pictures = [line.split("](")[1].rstrip(")") for line in card.splitlines() if line.startswith("![")]
     assert len(pictures) >= 5
     assert all((Path(done["card"]).parent / address).is_file() for address in pictures)

@@ -68,13 +68,34 @@ def test_begun_from_nothing_there_is_no_base_model():
     scratch = cards.made(base=[Ancestor(name="yolov8n-cls.yaml", licence="agpl-3.0")])
     text = render.markdown(scratch, [])
     assert "base_model" not in metadata(text)
-    assert "begun with random weights" in text
+    assert "training began with random weights" in text
+
+
+BASES = {
+    "yolov8n-cls.pt": "yolov8n-cls.pt",
+    "s3://bucket/weights/leaf.pt": "leaf.pt",
+    "/somewhere/weights/leaf.pt": "leaf.pt",
+    "hf://owner/name": "owner/name",
+    "ptvr/20260301T120000_ab12cd": "ptvr/20260301T120000_ab12cd",
+}
+
+
+@pytest.mark.parametrize("name", sorted(BASES))
+def test_the_base_is_named_without_its_place(name):
+    first = Ancestor(name=name, sha256="b" * 64, digest="c" * 64)
+    text = render.markdown(cards.made(base=[first, Ancestor(name="yolo11n-cls.pt", licence="agpl-3.0")]), [])
+    assert metadata(text)["base_model"] == BASES[name]
+    chain = text.split("### What it was fine-tuned from")[1].split("###")[0]
+    assert chain.index("b" * 64) < chain.index("c" * 64) < chain.index("- yolo11n-cls.pt, AGPL-3.0")
+    assert chain.count("not known here") == 1
 
 
 def test_the_text_has_what_a_newcomer_asks(card, text):
     test = card.evaluation[0]
     share = f"{100 * test.top1.value:.1f}% ({100 * test.top1.low:.1f} to {100 * test.top1.high:.1f})"
-    assert text.count(share) == 3  # in the summary, at a glance, in the table
+    assert text.count(share) == 2  # at a glance, and in the table
+    assert share.replace("(", "(95% interval ") in text.split("\n# ptvr")[1][:300]
+    assert "would be right for 33.3% of test" in text  # three classes of equal size
     for expected in (
         card.intended_use,
         card.data.digest,
@@ -217,4 +238,6 @@ def test_what_changed_is_shown_with_both_figures(card):
     assert re.search(r"\| top-1, test \| 0\.\d{3} \| 0\.\d{3} \| [+-]0\.\d{3} \| yes \|", part)
     assert "| Detonula_Cerataulina_Lauderia | Akashiwo&#124; | 2 |" in part
     assert "New classes: Akashiwo&#124;." in part
+    assert "ROIs with another label: 2" in part
+    assert "ROIs new" not in part
     assert "cannot be compared" not in part
