@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .choices import models
 from .shared import apply_job, samples
-from .shared.errors import InputError
+from .shared.errors import InputError, SuiteError
 from .shared.forms import Form
 from .shared.lineage.registry import PRODUCTION, Registry, VersionRecord
 from .shared.operators import Job, Spec, SuiteOperator
@@ -61,7 +61,7 @@ class CompareModels(SuiteOperator):
     def form(self, form: Form) -> None:
         """Draws the inputs."""
         form.choice("models", models(form), free=True, several=True)
-        named = [record for name in form.value("models") or [] if (record := form.registered(name))]
+        named = [record for name in form.value("models") or [] if (record := chosen(form, name))]
         records = alone_with_production(named, Registry(form.db)) if len(named) == 1 else named
         form.label_field()
         have = samples.fields(form.ctx.dataset, *SLICED)
@@ -81,6 +81,15 @@ class CompareModels(SuiteOperator):
         """Compares, unless another run does on this dataset: both would write the same fields and views."""
         claim(job.db, job.run.id, f"compare/{job.dataset._doc.id}")
         return work(job)
+
+
+def chosen(form: Form, name: str | None) -> VersionRecord | None:
+    """The version that a name means; what is wrong with the name is said in the form."""
+    try:
+        return Registry(form.db).resolve(name) if name else None
+    except SuiteError as error:
+        form.error(str(error))
+        return None
 
 
 def alone_with_production(named: list[VersionRecord], registry: Registry) -> list[VersionRecord]:

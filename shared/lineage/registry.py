@@ -187,6 +187,11 @@ class Registry:
             StorageError: the record is there and cannot be read.
         """
         name = name.strip()
+        if "://" in name or name.startswith(("/", "~", ".")):
+            raise InputError(
+                f'"{name}" is a file or an address, not a version of the registry: give <model>, <model>@<alias> or '
+                "<model>/<version>."
+            )
         if "/" in name:
             return self.get(*name.split("/", 1))
         model, _, alias = name.partition("@")

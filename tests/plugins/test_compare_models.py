@@ -167,11 +167,12 @@ def test_what_was_trained_on_is_said_where_it_is_not_known(plankton, two, regist
     [
         ({"models": ["m@gone"]}, 'no alias "gone"'),
         ({"models": ["old"]}, 'model "old" has no alias "candidate"'),
+        ({"models": ["/data/x.pt"]}, "is a file or an address, not a version"),
         ({"models": []}, "'models' cannot be"),
         ({"models": ["m"], "slices": ["place"]}, "no field 'place' to slice by"),
         ({"models": ["m"], "label_field": "other"}, "no Classification field 'other'"),
     ],
-    ids=["alias", "model", "none", "slice", "label field"],
+    ids=["alias", "model", "file", "none", "slice", "label field"],
 )
 def test_what_cannot_be_compared_is_refused(plankton, two, params, said):
     schema = set(plankton.get_field_schema())

@@ -144,6 +144,11 @@ def test_resolve_names_the_nearest_and_what_there_is(registry):
     assert "it has: 20260101T000000_aaaaaa." in said
 
 
+@pytest.mark.parametrize("name", ["s3://lab/ptvr.pt", "/data/ptvr.pt", "~/ptvr.pt", "./ptvr", "hf://lab/ptvr"])
+def test_a_file_is_no_version(registry, name):
+    assert message(registry, name).startswith(f'"{name}" is a file or an address, not a version of the registry')
+
+
 def test_a_long_list_of_names_is_cut(registry):
     for i in range(14):
         registry.add(record(f"model{i:02}"))
