@@ -52,7 +52,7 @@ def write_plots(
     }
     if metrics.get("slices"):
         figures["slices"] = _slices(metrics)
-    used = {label: counts for label, counts in (class_counts or {}).items() if any(counts.values())}
+    used = {label: counts for label, counts in (class_counts or {}).items() if any(map(counts.get, SPLITS))}
     if used:
         figures["class_mix"] = _class_mix(used)
     epochs = _read_epochs(training_csv) if training_csv is not None and training_csv.is_file() else {}
@@ -130,7 +130,7 @@ def _per_class(metrics: Mapping[str, Any]) -> Figure:
     axes.set_yticks(range(len(rows)), labels, fontsize=8.5, parse_math=False)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel("F1 (in brackets: images; thin lines: 95% intervals)" if known else "F1 (in brackets: images)")
-    axes.set_title(f"F1 by class, macro {_with_ends(metrics, 'macro_f1')} (dashed)", fontsize=11)
+    axes.set_title(f"F1 by class; dashed: macro {_with_ends(metrics, 'macro_f1')}", fontsize=11)
     _from_0_to_1(axes)
     return figure
 
@@ -157,20 +157,17 @@ def _slices(metrics: Mapping[str, Any]) -> Figure:
         _write_values(axes, values, places)
         axes.set_yticks(range(len(labels)), labels if i == 0 else [""] * len(labels), fontsize=8.5, parse_math=False)
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.set_xlabel(title)
+        # Fewer classes occur in a slice than in all images: its macro F1 is a mean over others.
+        axes.set_xlabel(title if name == "top1" else f"{title} of the classes in the slice")
         axes.set_title(f"{title}: all {_with_ends(metrics, name)}", fontsize=10)
         axes.tick_params(axis="y", length=0)
         _from_0_to_1(axes)
         for heading in headings:
             axes.axhline(heading, color="white", linewidth=12, zorder=0.9)  # no grid behind a heading
             axes.get_yticklabels()[heading].set_fontweight("bold")
-    # A long name must not push the title off: it stands above both, between their outer edges.
-    figure.text(0.5, 1 + 0.38 / height, _slices_title(metrics), ha="center", fontsize=11)
+    title = f"By slice of {metrics['n']:,} images (in brackets: images; lines: 95% intervals; dashed: all)"
+    figure.text(0.5, 1 + 0.38 / height, title, ha="center", fontsize=11)
     return figure
-
-
-def _slices_title(metrics: Mapping[str, Any]) -> str:
-    return f"By slice of {metrics['n']:,} images (in brackets: images; lines: 95% intervals; dashed: all)"
 
 
 def _class_mix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
@@ -188,15 +185,7 @@ def _class_mix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     else:
         axes.xaxis.set_major_formatter("{x:.0f}%" if max(some) > 4 else "{x:g}%")
         axes.set_xlim(0, 1.06 * max(some))
-    for place, row in enumerate(zip(*shares.values(), strict=True)):
-        drawn = [share for share in row if share]
-        axes.plot([min(drawn), max(drawn)], [place, place], color="#c4c4c4", linewidth=1.6, zorder=1.5)
-    # What lies below shows as a ring around what lies above it.
-    for (name, column), size in zip(shares.items(), (8.5, 6, 3.5), strict=False):
-        places = [i for i, share in enumerate(column) if share]
-        at = [column[i] for i in places]
-        label = f"{name} ({totals[name]:,})"
-        axes.plot(at, places, "o", color=SPLITS[name], markersize=size, label=label, zorder=2, clip_on=False)
+    _dots(axes, shares, totals)
     labels = [
         f"{_short(each)}  ({' / '.join(f'{counts[each].get(name, 0):,}' for name in splits)})" for each in ordered
     ]
@@ -206,17 +195,22 @@ def _class_mix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         f"Share of the split{', on a log scale' if wide else ''} (in brackets: images of {' / '.join(splits)})"
     )
     axes.set_title("Class mix by split", fontsize=11, pad=24)
-    axes.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-        ncol=len(splits),
-        fontsize=8.5,
-        frameon=False,
-        handletextpad=0.2,
-        columnspacing=1.2,
-    )
+    _legend(axes)
     _plain(axes, grid="x")
     return figure
+
+
+def _dots(axes: Axes, shares: Mapping[str, Sequence[float]], totals: Mapping[str, int]) -> None:
+    """One dot for each class and split that has any, and a line from the least to the greatest share of a class."""
+    for place, row in enumerate(zip(*shares.values(), strict=True)):
+        drawn = [share for share in row if share]
+        axes.plot([min(drawn), max(drawn)], [place, place], color="#c4c4c4", linewidth=1.6, zorder=1.5)
+    # What lies below shows as a ring around what lies above it.
+    for (name, column), size in zip(shares.items(), (8.5, 6, 3.5), strict=False):
+        places = [i for i, share in enumerate(column) if share]
+        at = [column[i] for i in places]
+        label = f"{name} ({totals[name]:,})"
+        axes.plot(at, places, "o", color=SPLITS[name], markersize=size, label=label, zorder=2, clip_on=False)
 
 
 def _reliability(metrics: Mapping[str, Any]) -> Figure:
@@ -227,7 +221,7 @@ def _reliability(metrics: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(5.4, 6.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
     upper.bar(middle, [each["accuracy"] for each in bins], width=width * 0.94, color=BLUE, label="accuracy")
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as confident as right")
+    upper.plot([0, 1], [0, 1], color="#333333", linestyle="--", linewidth=1, label="as confident as right")
     upper.plot(
         [each["confidence"] for each in bins],
         [each["accuracy"] for each in bins],
@@ -240,8 +234,8 @@ def _reliability(metrics: Mapping[str, Any]) -> Figure:
     )
     upper.set_ylim(0, 1.02)
     upper.set_ylabel("Accuracy")
-    upper.set_title(f"Reliability: expected calibration error {metrics['ece']:.3f}", fontsize=11)
-    upper.legend(loc="upper left", fontsize=8.5, frameon=False)
+    upper.set_title(f"Reliability: expected calibration error {metrics['ece']:.3f}", fontsize=11, pad=24)
+    _legend(upper)
     lower.bar(middle, [each["n"] for each in bins], width=width * 0.94, color=GREY)
     lower.set_ylabel("Images")
     lower.set_xlabel("Confidence of the prediction")
@@ -328,7 +322,22 @@ def _from_0_to_1(axes: Axes) -> None:
     """A horizontal scale for shares, with room for the values written beside it."""
     axes.set_xlim(0, 1.12)
     axes.set_xticks(np.arange(6) / 5)
+    axes.spines["bottom"].set_bounds(0, 1)
     _plain(axes, grid="x")
+
+
+def _legend(axes: Axes) -> None:
+    """On one line between the plot and its title (which needs a pad of 24), where it hides nothing."""
+    entries = len(axes.get_legend_handles_labels()[0])
+    axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncol=entries,
+        fontsize=8.5,
+        frameon=False,
+        handletextpad=0.4,
+        columnspacing=1.2,
+    )
 
 
 def _short(name: str) -> str:
