@@ -22,6 +22,7 @@ from typing import Any
 
 import demo_embeddings
 import demo_labels
+import demo_lineage
 import surroundings
 from operate import DemoError, at_once, execute
 
@@ -91,6 +92,9 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
             report["embeddings"] = demo_embeddings.explore(dataset, report["model"], at_once, scheduled)
         with step("Sending the corrections to the label store", seconds, "sync_back"):
             labels |= demo_labels.send(dataset, at_once, scheduled)
+        with step("A card, production, and a second version beside the first", seconds, "lineage"):
+            again = {**training_params(options), "epochs": max(2, options.epochs // 4)}
+            report["lineage"] = demo_lineage.follow(dataset, MODEL, report["model"], again, at_once, scheduled)
     left = labels["sync"]["corrections"] - labels["sync"]["updated"] - labels["sync"]["already"]
     if len(labels["compared"]["differ"]) != left:
         raise DemoError(f"{left} corrections were not sent, but store and FiftyOne differ otherwise: {labels}")
@@ -125,9 +129,7 @@ def train_and_apply(options: argparse.Namespace, dataset, scheduled: demo_labels
             {
                 "model_name": MODEL,
                 "base_weights": str(options.weights.resolve()) if options.weights else "yolov8n-cls.yaml",
-                "epochs": options.epochs,
-                "imgsz": options.imgsz,
-                "batch": 32,
+                **training_params(options),
             },
         )
     with step("Applying the new version to every image", seconds, "apply_model"):
@@ -145,6 +147,12 @@ def train_and_apply(options: argparse.Namespace, dataset, scheduled: demo_labels
         "applied": applied["counts"],
         "runtime": applied["runtime"],
     }
+
+
+def training_params(options: argparse.Namespace) -> dict[str, Any]:
+    """How every version of the demo is trained; the card says how good it is in each season."""
+    sliced = {} if options.images else {"slices": ["season"]}
+    return {"epochs": options.epochs, "imgsz": options.imgsz, "batch": 32, **sliced}
 
 
 @contextmanager
@@ -252,6 +260,7 @@ def print_outcome(report: dict[str, Any], path: Path) -> None:
         print(f"{row['label']:<34}{row['n']:>6}{precision:>12}{recall:>9}{f1:>8}")
     print(f"\n{demo_embeddings.summary(report['embeddings'])}")
     print(demo_labels.summary(report["labels"]))
+    print(f"\n{demo_lineage.summary(report['lineage'])}")
     spent = ", ".join(f"{name} {value:g}" for name, value in report["seconds"].items())
     print(f"\nSeconds: {spent}\nReport:  {os.path.relpath(path)}")
     print("\nNext: `make app` opens FiftyOne on this dataset, where the conflict is the saved view 'sync: conflicts'")
