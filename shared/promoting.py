@@ -16,9 +16,9 @@ from .artifacts import Artifacts
 from .comparing import Measured, Read, Rows, Together
 from .errors import InputError, StorageError, SuiteError
 from .lineage import gates, notes
-from .lineage.schema import Card
 from .lineage.gates import Gate
 from .lineage.registry import AliasChange, Registry, VersionRecord
+from .lineage.schema import Card
 from .runs import Monitor
 
 T = TypeVar("T")
