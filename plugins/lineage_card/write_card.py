@@ -1,5 +1,6 @@
 """`write_card`: a thin layer between FiftyOne and `shared/describing.py`."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .choices import models
 from .shared.describing import refusal
-from .shared.forms import Form
-from .shared.lineage.registry import Registry
+from .shared.errors import SuiteError
+from .shared.forms import Form, cached, forget
+from .shared.lineage.notes import LONGEST, Note
+from .shared.lineage.registry import Registry, VersionRecord
 from .shared.operators import Job, Spec, SuiteOperator, secrets
-
-LONGEST = 20_000  # characters; `notes` holds to the same
 
 
 class WriteCard(SuiteOperator):
@@ -48,8 +49,11 @@ class WriteCard(SuiteOperator):
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
             form.warning("MBARI_ARTIFACTS is not set here: only a worker that has it can read and write cards.")
         record = form.registered(form.value("model"))
-        if record is not None and (problem := refusal(record)):
-            form.error(problem)
+        if record is not None:
+            if problem := refusal(record):
+                form.error(problem)
+            elif form.on_request("Show what was written before"):
+                _show_notes(form, record)
         form.fields("intended_use", "limitations", "notes")
         form.notice(
             "What you write is added with your name and the date; nothing written before is changed. Left empty, the "
@@ -64,7 +68,6 @@ class WriteCard(SuiteOperator):
         """Adds what was written, and hands out the card."""
         from .shared import describing
         from .shared.artifacts import open_root
-        from .shared.lineage.notes import Note
 
         params = job.params
         record = Registry(job.db).resolve(params.model)
@@ -72,6 +75,7 @@ class WriteCard(SuiteOperator):
         said = {name: getattr(params, name) for name in ("intended_use", "limitations", "notes")}
         note = Note(at=datetime.now(UTC), by=job.user, **said)
         described = describing.describe(record, root, None if note.empty else note)
+        forget("write_card")
         added = "" if note.empty else "Your note was added. "
         count = len(described.notes)
         return {
@@ -79,14 +83,39 @@ class WriteCard(SuiteOperator):
             f"{described.uri}.",
             "version": record.name,
             "card": described.uri,
-            "notes": [
-                {"at": f"{note.at:%Y-%m-%d %H:%M} UTC", "by": note.by, "intended_use": note.intended_use}
-                | {"limitations": note.limitations, "notes": note.notes}
-                for note in described.notes
-            ],
+            "notes": _rows(described.notes),
             "download": {
                 "name": f"{record.model}-{record.version}.md",
                 "text": described.text,
                 "type": "text/markdown",
             },
         }
+
+
+def _show_notes(form: Form, record: VersionRecord) -> None:
+    """A table of the notes on a version, or why it cannot be shown."""
+    from .shared.artifacts import open_root
+    from .shared.lineage import notes
+
+    given = secrets(form.ctx)
+
+    def look() -> list[Note]:
+        return notes.read(open_root(given.get("MBARI_ARTIFACTS", ""), given), record.name)
+
+    try:
+        found = cached(("write_card", record.name), look, seconds=5)
+    except SuiteError as error:
+        form.warning(str(error))
+        return
+    if found:
+        form.table(_rows(found), "Notes, oldest first")
+    else:
+        form.notice(f"Nobody has written anything about {record.name} yet.")
+
+
+def _rows(written: Sequence[Note]) -> list[dict[str, Any]]:
+    return [
+        {"at": f"{note.at:%Y-%m-%d %H:%M} UTC", "by": note.by, "intended_use": note.intended_use}
+        | {"limitations": note.limitations, "notes": note.notes}
+        for note in written
+    ]

@@ -22,11 +22,14 @@ def version(dataset, registry, tmp_path, monkeypatch):
 
 
 def run(dataset, **params):
-    return foo.execute_operator(WRITE, {"dataset": dataset, "params": params}).result
+    """With a dataset open, or None."""
+    opened = {"dataset": dataset} if dataset is not None else {}
+    return foo.execute_operator(WRITE, {**opened, "params": params}).result
 
 
 def test_a_note_goes_into_the_card_of_a_trained_version(dataset, registry, version, tmp_path):
-    done = run(dataset, model="m", intended_use="Sorting.", limitations="Not at night.")
+    assert f"Nobody has written anything about {version.name} yet." in form(WRITE, dataset, model="m", _show_1=True)
+    run(None, model="m", intended_use="Sorting.", limitations="Not at night.")
     done = run(dataset, model=version.name, notes="Looked at by hand:\n* fine *")
     assert done["version"] == version.name
     assert done["message"].startswith(f"Your note was added. The card of {version.name}, with 2 notes, is at ")
@@ -35,6 +38,8 @@ def test_a_note_goes_into_the_card_of_a_trained_version(dataset, registry, versi
     assert "> Sorting." in card
     assert "> Not at night." in card
     assert "\\* fine \\*" in card
+
+    assert "Notes, oldest first" in form(WRITE, dataset, model=version.name, _show_1=True)
 
     # What it says is what the records say.
     metrics = json.loads((Path(version.uri) / "metrics.json").read_text())
