@@ -155,6 +155,37 @@ class Person:
         self._until_there(self.page.get_by_text("Unsaved", exact=True), workspace)
         workspace.click()
 
+    def open_panel(self, name: str) -> None:
+        """Opens a panel by the plus sign beside the tab of the samples; it takes the right half of the window."""
+        choice = self.page.get_by_text(name, exact=True)
+        self._until_there(self.page.locator("[title='New panel']").first, choice)
+        choice.click()
+
+    def open_row(self, text: str) -> None:
+        """Clicks a row of a table by a text in it."""
+        self.page.locator("tbody tr", has_text=text).first.click()
+
+    def open_tab(self, name: str) -> None:
+        """Shows the part of a panel that has this name above it."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def open_box(self, text: str) -> None:
+        """Clicks the middle of a text in a figure, such as a box of a graph."""
+        drawn = self.page.locator(".js-plotly-plot .textpoint text", has_text=text).first
+        drawn.scroll_into_view_if_needed()
+        box = drawn.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.page.mouse.move(x, y)
+        self.page.wait_for_timeout(300)  # a figure hears a click only where it has seen the mouse come
+        self.page.mouse.click(x, y)
+
+    def figures(self, count: int) -> None:
+        """Waits until so many figures are drawn."""
+        from playwright.sync_api import expect
+
+        drawn = self.page.locator(".js-plotly-plot .main-svg:first-child")
+        expect(drawn).to_have_count(count, timeout=SECONDS * 1000)
+
     def open_map(self, brain_key: str, points: int) -> None:
         """Opens a map in the Embeddings panel, and waits until its points have come."""
         self.page.get_by_text(brain_key, exact=True).click()

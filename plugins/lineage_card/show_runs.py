@@ -65,7 +65,9 @@ class ShowRuns(SuiteOperator):
         price = run_list.price_per_hour(job.secrets.get("MBARI_PRICE_PER_HOUR"))
         costs = [run_list.cost(record, now, price) or 0.0 for record in found] if price is not None else None
         rows = [run_list.row(record, now, price) for record in found]
-        return {"message": _message(params, len(rows), count, costs), "runs": rows}
+        said = {name for row in rows for name, value in row.items() if value not in (None, "")}
+        shown = [{name: value for name, value in row.items() if name in said} for row in rows]
+        return {"message": _message(params, len(shown), count, costs), "runs": shown}
 
 
 def _message(params: Any, shown: int, count: int, costs: list[float] | None) -> str:

@@ -16,7 +16,7 @@ from .overview import Entry
 ANCESTORS, GENERATIONS, ROWS = 2, 2, 8  # boxes to the left, to the right, and below each other, that are drawn
 WIDTH, HEIGHT = 0.43, 0.42  # half of a box; boxes stand at whole numbers
 PIXELS = 104  # of a row
-LONGEST = 15  # characters of a line; five boxes must fit into half a window
+LONGEST = 16  # characters of a line; five boxes must fit into half a window
 STYLES = {
     "chosen": ("rgba(224,138,60,0.28)", "#e08a3c"),
     "version": ("rgba(74,144,201,0.18)", "#4a90c9"),

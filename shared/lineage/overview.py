@@ -20,7 +20,7 @@ from ..artifacts import Artifacts, open_root
 from ..errors import SuiteError
 from ..runs import duration
 from . import freshness, notes
-from .registry import ALIASES, VERSIONS, Registry, VersionRecord
+from .registry import ALIASES, CANDIDATE, VERSIONS, Registry, VersionRecord
 from .schema import Card
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ def _figure(value: float | None) -> str:
 
 
 def rival(listed: Sequence[Entry], name: str) -> str | None:
-    """What a version is best compared with: what its model's `production` is, else the version before it."""
-    own = [entry for entry in listed if entry.model == name.split("/")[0]]
-    holder = next((entry.name for entry in own if "production" in entry.aliases and entry.name != name), None)
-    names = [entry.name for entry in own]
-    before = names[names.index(name) + 1 :] if name in names else []
-    return holder or (before[0] if before else None)
+    """What a version is best compared with: its model's `production`, else its `candidate`, else the one before it."""
+    others = [entry for entry in listed if entry.model == name.split("/")[0] and entry.name != name]
+    holders = [entry.name for alias in ("production", CANDIDATE) for entry in others if alias in entry.aliases]
+    own = next((entry for entry in listed if entry.name == name), None)
+    before = [entry.name for entry in others if own is None or entry.created_at <= own.created_at]
+    return next(iter(holders + before), None)
 
 
 # --- one version ---

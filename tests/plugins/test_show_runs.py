@@ -39,6 +39,7 @@ def test_the_runs_of_the_last_days_are_listed_without_leaving_a_record(past, mon
     shown = show()
     assert [row["what"] for row in shown["runs"]] == ["Train isiis on 20 ROIs", "Train ptvr on 10 ROIs"]
     assert shown["message"] == "2 runs in the last 30 days."
+    assert not {"cost", "why"} & set(shown["runs"][0])  # columns that would be empty
     assert [row["what"] for row in show(days=500, state="failed")["runs"]] == ["Sync"]
     assert show(days=500, operator="sync_back", dataset="gone")["runs"][0]["why"] == "Why."
     assert show(operator="sync_back") == {"message": "There was no such run in the last 30 days.", "runs": []}

@@ -103,7 +103,7 @@ def test_the_list_can_be_narrowed(db, tmp_path):
     assert overview.chosen(listed, "isiis", True) == []
 
 
-def test_a_version_is_compared_with_production_else_with_the_one_before(db, tmp_path):
+def test_a_version_is_compared_with_production_else_the_candidate_else_the_one_before(db, tmp_path):
     first, second, third = (records.add(db, tmp_path, days=day) for day in range(3))
     records.add(db, tmp_path, model="another", days=1)
     assert overview.rival(overview.entries(db), third.name) == second.name
@@ -113,6 +113,10 @@ def test_a_version_is_compared_with_production_else_with_the_one_before(db, tmp_
     assert overview.rival(listed, third.name) == first.name
     assert overview.rival(listed, first.name) is None
     assert overview.rival(listed, "m/gone") == first.name
+    Registry(db).set_alias("m", "candidate", third.version)
+    listed = overview.entries(db)
+    assert overview.rival(listed, first.name) == third.name
+    assert overview.rival(listed, third.name) == first.name
 
 
 def test_the_list_reads_only_what_it_shows(db, tmp_path):

@@ -1,0 +1,91 @@
+"""From the list of models to a card, figures, the family and a filled-in form, in FiftyOne's App and a real browser."""
+
+import fiftyone as fo
+import fiftyone.core.odm as odm
+import pytest
+
+from scripts.surroundings import own_database
+from shared import runs
+from shared.lineage.registry import ALIASES, VERSIONS, Registry
+from tests import browser, versions
+
+IMAGES = 12  # of each of three classes
+TOTAL = 3 * IMAGES
+HEADER = ("Version", "Alias", "Top-1", "Macro F1", "Data", "Data since", "Trained (UTC)", "Dataset", "Judged on")
+
+
+@pytest.fixture(scope="module")
+def plankton():
+    browser.chromium()
+    own_database()
+    dataset = fo.Dataset("plankton-with-models")
+    dataset.persistent = True
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("lineage")
+
+
+@pytest.fixture(scope="module")
+def trained(plankton, folder):
+    """Two versions, the younger one fine-tuned from the older, which is in production; older first."""
+    versions.fill(plankton, folder / "rois", IMAGES)
+    first = versions.trained(plankton, folder)
+    db = odm.get_db_conn()
+    Registry(db).set_alias("m", "production", first.version, by="ann")
+    yield first, versions.trained(plankton, folder, base_weights="m@production")
+    for name in (VERSIONS, ALIASES, runs.COLLECTION):
+        db[name].drop()
+
+
+@pytest.fixture(scope="module")
+def person(plankton, trained, folder):
+    secrets = {"MBARI_ARTIFACTS": str(folder / "artifacts")}
+    with browser.app(plankton.name, folder / "app.log", **secrets) as url, browser.person(url) as person:
+        yield person
+
+
+def test_a_model_is_looked_up_read_and_applied(person, trained):
+    first, second = trained
+    person.open_app(TOTAL)
+    person.open_panel("Model lineage")
+    listed = person.table(*HEADER)
+    assert [row[:2] for row in listed] == [[second.name, "candidate"], [first.name, "production"]]
+    assert {row[4] for row in listed} == {first.manifest_digest[:8]}
+    person.look("lineage-list")
+
+    person.open_row(second.name)
+    person.see("m@candidate")
+    person.figures(1)
+    person.look("lineage-version")
+    person.open_tab("Figures")
+    person.see("F1 by class")
+    person.figures(6)
+    person.look("lineage-figures")
+    person.open_tab("Card")
+    person.see("What it learned from")
+    person.look("lineage-card")
+
+    person.open_tab("Overview")
+    person.open_box(first.version[-6:])
+    person.see("m@production")
+    person.press("Apply to the current view")
+    person.see(f"The predictions go to '{first.prediction_field}'")
+    person.can_press("Schedule")
+    person.look("lineage-apply")
+    person.press("Cancel")
+    person.press("Compare")
+    person.see("Works on all")
+    assert all(person.page.get_by_role("button", name=each.name).count() for each in trained)  # both are chosen
+    person.look("lineage-compare")
+    person.press("Cancel")
+
+    person.press("All versions")
+    person.press("Runs")
+    person.see("How far to look back")
+    person.press("Execute")
+    person.see("2 runs in the last 30 days")
+    person.look("lineage-runs")
