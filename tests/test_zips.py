@@ -183,9 +183,10 @@ def test_the_operators_of_unpacked_zips_are_there_without_the_checkout(zips: dic
     expected = set()
     for name in zips:
         manifest = yaml.safe_load((plugins / name / "fiftyone.yml").read_text())
-        expected |= {f"{manifest['name']}/{operator}" for operator in manifest["operators"]}
+        names = manifest["operators"] + manifest.get("panels", [])
+        expected |= {f"{manifest['name']}/{name}" for name in names}
     assert set(seen["labels"]) == expected
-    assert "@mbari/train_classifier/train_classifier" in expected
+    assert {"@mbari/train_classifier/train_classifier", "@mbari/lineage_card/model_lineage"} <= expected
     assert set(seen["forms"]) == expected
     assert {"model_name", "epochs", "base_weights"} <= set(seen["forms"]["@mbari/train_classifier/train_classifier"])
     assert seen["files"]
