@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from . import __version__
 from .artifacts import Artifacts, require_space, sha256
 from .errors import StorageError, SuiteError
 from .lineage.registry import VersionRecord
@@ -291,6 +292,8 @@ class _Version:
         pictures.sort(key=lambda name: (text.find(quote(name)), name))
         if render.markdown(self._card, [], pictures) == text:
             return []
+        if (suite := self._card.training.suite) != __version__:
+            raise _Missing(f"it was rendered by version {suite or 'unknown'} of the suite, and this is {__version__}")
         return ["card.md is not what card.json gives"]
 
 

@@ -240,6 +240,16 @@ def test_a_card_text_that_was_edited_is_found(stored, tmp_path):
     assert states(found, verifying.DIFFERS) == {"text of the card"}
 
 
+def test_a_card_text_of_another_version_of_the_suite_is_not_called_wrong(stored, tmp_path):
+    def older(said: dict) -> None:
+        said["training"]["suite"] = "0.0.1"
+
+    files = {"card.json": altered(stored.folder / "card.json", older), "card.md": b"as it was rendered then"}
+    found = forged(stored, tmp_path, files)
+    assert states(found, verifying.UNCHECKED) == {"text of the card"}
+    assert "rendered by version 0.0.1 of the suite" in found["text of the card"].detail
+
+
 def test_versions_from_before_there_were_cards_are_checked_as_far_as_they_go(stored, tmp_path):
     gone = dict.fromkeys(("card.json", "card.md", "predictions.parquet"))
     found = forged(stored, tmp_path, gone)
