@@ -261,8 +261,8 @@ def _changes(
                 same_rois=split in found.same_splits,
             )
             for split in _ordered(metrics, MEASURED)
-            if split in before
             for metric in COMPARED
+            if metric in before.get(split, {})  # a version may have been measured on other splits
         ],
         classes_added=[label for label in classes if label not in card.classes],
         classes_removed=[label for label in card.classes if label not in classes],

@@ -1,5 +1,6 @@
 """`write_card` through FiftyOne, on a version that was really trained."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -21,10 +22,14 @@ def version(dataset, registry, tmp_path, monkeypatch):
     return record
 
 
-def run(dataset, **params):
+def execute(dataset, **params):
     """With a dataset open, or None."""
     opened = {"dataset": dataset} if dataset is not None else {}
-    return foo.execute_operator(WRITE, {**opened, "params": params}).result
+    return foo.execute_operator(WRITE, {**opened, "params": params})
+
+
+def run(dataset, **params):
+    return execute(dataset, **params).result
 
 
 def test_a_note_goes_into_the_card_of_a_trained_version(dataset, registry, version, tmp_path):
@@ -55,9 +60,16 @@ def test_a_note_goes_into_the_card_of_a_trained_version(dataset, registry, versi
 
     # The first card, published with the version, has no notes and stays.
     assert "Nothing yet." in (Path(version.uri) / "card.md").read_text(encoding="utf-8")
-    again = run(dataset, model="m@candidate")
-    assert again["message"].startswith("The card of ")
-    assert Path(again["card"]).read_text(encoding="utf-8") == card
+    again = execute(dataset, model="m@candidate")
+    assert again.result["message"].startswith("The card of ")
+    assert Path(again.result["card"]).read_text(encoding="utf-8") == card
+
+    # The App hands the person the same file.
+    [handed] = [r.params for r in again.executor._requests if r.operator_uri.endswith("browser_download")]
+    assert handed["filename"] == f"m-{version.version}.md"
+    kind, data = handed["url"].split(";base64,")
+    assert kind == "data:text/markdown;charset=utf-8"
+    assert base64.b64decode(data).decode() == card
 
 
 def test_an_unknown_model_is_refused_in_the_form_and_by_the_run(dataset, registry, tmp_path):

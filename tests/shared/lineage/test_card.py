@@ -156,5 +156,11 @@ def test_metrics_on_the_same_test_images_are_said_to_be_comparable(card):
     assert cards.made(previous=(card, metrics, before)).changes.same_data
 
 
+def test_a_split_that_was_not_measured_before_is_not_compared(card):
+    table = cards.rows()
+    found = cards.made(previous=(card, {"val": cards.scores(table, "val")}, table)).changes
+    assert {m.split for m in found.metrics} == {"val"}
+
+
 def test_why_there_is_nothing_to_compare_with_is_kept():
     assert cards.made(why_no_previous="It is damaged.").changes.why_not == "It is damaged."
