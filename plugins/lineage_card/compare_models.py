@@ -148,7 +148,8 @@ def work(job: Job) -> dict[str, Any]:
     for record, one in zip(records, both.measured, strict=True):
         _write_predictions(job.dataset, record, both.rows, one)
     views = _write_verdicts(job.dataset, both.rows, compared)
-    return _result(records, both, compared, unlabelled, [*known.unknown, *_outside(known.outside)], views)
+    held = [", ".join(a for a, v in registry.aliases(one.model).items() if v == one.version) for one in records]
+    return _result(records, held, both, compared, unlabelled, [*known.unknown, *_outside(known.outside)], views)
 
 
 def labelled(view: Any, label_field: str, sliced: Sequence[str] = ()) -> tuple[Rows, int]:
@@ -235,6 +236,7 @@ def _write_verdicts(dataset: Any, rows: Rows, compared: Comparison) -> list[str]
 
 def _result(
     records: Sequence[VersionRecord],
+    held: Sequence[str],
     both: Together,
     compared: Comparison,
     unlabelled: int,
@@ -255,6 +257,7 @@ def _result(
         "overall": [
             {
                 "version": record.name,
+                "aliases": aliases,
                 "top-1": interval(score["top1"], score["intervals"]["top1"]),
                 "macro F1": interval(score["macro_f1"], score["intervals"]["macro_f1"]),
                 "unknown labels": unknown,
@@ -263,8 +266,8 @@ def _result(
                 "runs on": one.runtime,
                 "predictions": record.prediction_field,
             }
-            for record, one, score, unknown in zip(
-                records, both.measured, compared.scores, compared.unknown_labels, strict=True
+            for record, aliases, one, score, unknown in zip(
+                records, held, both.measured, compared.scores, compared.unknown_labels, strict=True
             )
         ],
         "differences": [

@@ -11,7 +11,7 @@ from .choices import models
 from .compare_models import chosen, labelled
 from .shared import samples
 from .shared.errors import InputError
-from .shared.forms import Form
+from .shared.forms import Form, cached
 from .shared.lineage.registry import AliasChange, Registry
 from .shared.operators import Job
 
@@ -68,7 +68,8 @@ def draw(form: Form, alias: str | None) -> None:
     form.label_field()
     form.field("golden_view")
     name, dataset = form.value("golden_view"), form.ctx.dataset
-    if not (dataset.has_saved_view(name) or dataset.match_tags(name).limit(1).count()):
+    tagged = dataset.match_tags(name).limit(1)
+    if not dataset.has_saved_view(name) and not cached(("golden", *samples.state(tagged)), tagged.count):
         form.warning(f"There is no saved view {name!r} and no sample tagged {name!r}: the gate 'Golden set' will fail.")
     form.field("force")
     if form.on_request("More options: bounds of the gates"):

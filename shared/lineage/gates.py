@@ -219,7 +219,7 @@ def weights_verified(checks: Sequence[Checked]) -> Gate:
         return Gate(what, False, NOT_CHECKED, bound, "Nothing of it could be checked.")
     other = [check for check in checks if check.state != REPRODUCED]
     figure = f"{len(checks) - len(other)} of {len(checks)} reproduced"
-    why = " ".join(f"{check.what}: {check.state}. {check.detail}".strip() for check in other)
+    why = "; ".join(f"{check.what}: {check.state}" + (f" ({check.detail})" if check.detail else "") for check in other)
     return Gate(what, not other, figure, bound, why or "Hashes, digest and metrics are what its record says.")
 
 

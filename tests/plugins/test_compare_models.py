@@ -94,6 +94,7 @@ def test_two_versions_on_samples_that_neither_learned_from(plankton, two):
     right = [sum(answers[i] == answers[0] for answers in told) for i in (1, 2)]
     assert right[1] > right[0]  # else this shows little
     assert [line["top-1"][:5] for line in outcome["overall"]] == [f"{count / 33:.3f}" for count in right]
+    assert [line["aliases"] for line in outcome["overall"]] == ["production", "candidate"]
     assert outcome["differences"][0]["top-1"].startswith(f"{(right[1] - right[0]) / 33:+.3f} (")
     assert [line["predictions"] for line in outcome["overall"]] == [record.prediction_field for record in two]
     assert {line["class"]: line["n"] for line in outcome["by_class"]} == dict(

@@ -207,9 +207,9 @@ def test_an_incomplete_card_fails_and_says_what_is_missing(given, notes, said):
 def test_verified_weights_pass_and_anything_else_fails():
     right = [Check("weights", "reproduced"), Check("metrics", "reproduced")]
     assert gates.weights_verified(right).passed
-    gate = gates.weights_verified([*right, Check("manifest", "differs", "Another digest.")])
+    gate = gates.weights_verified([*right, Check("manifest", "differs", "another digest"), Check("card", "differs")])
     assert not gate.passed
-    assert (gate.figure, gate.why) == ("2 of 3 reproduced", "manifest: differs. Another digest.")
+    assert (gate.figure, gate.why) == ("2 of 4 reproduced", "manifest: differs (another digest); card: differs")
     assert not gates.weights_verified([Check("metrics", "not checked", "No predictions.")]).passed
     assert not gates.weights_verified([]).passed
 
