@@ -1,4 +1,4 @@
-"""Makes the README's picture anew: FiftyOne's App on the demo's dataset, in a browser, used as a person would."""
+"""Makes the README's pictures anew: FiftyOne's App on the demo's dataset, in a browser, used as a person would."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ import surroundings
 sys.path.insert(0, str(surroundings.ROOT))  # for what drives the browser in the tests
 
 MAP = "embeddings_map"
-PICTURE = surroundings.ROOT / "docs" / "embeddings-map.png"
+LASSO, LINEAGE = "embeddings-map", "model-lineage"  # the pictures
 WIDTH = 1200  # of a picture, in pixels
 SHOWN = {"ground_truth", "cluster"}  # what the grid draws on the ROIs
 
@@ -27,12 +27,11 @@ def main() -> int:
         print(f"There is no dataset {name!r} with a map yet: run `make demo` first.")
         return 1
     _photograph(fo.load_dataset(name))
-    print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
     return 0
 
 
 def _photograph(dataset) -> None:
-    """Opens the map, coloured by cluster, and draws a lasso."""
+    """Draws a lasso on the map, coloured by cluster, and opens a version in the panel of models."""
     import fiftyone as fo
 
     from tests import browser
@@ -45,11 +44,19 @@ def _photograph(dataset) -> None:
         for field in dataset.get_field_schema(embedded_doc_type=fo.Classification):
             if field not in SHOWN:
                 person.hide(field)
+        person.open_panel("Model lineage")
+        person.open_row("candidate")
+        person.figures(1)
+        person.look(LINEAGE)
+        person.open_app(dataset.count())
         person.open_workspace("embeddings map")
         person.open_map(MAP, points)
         person.color_by("cluster.label")
-        person.lasso(0.05, 0.58, 0.46, 0.8, look=PICTURE.stem)
-    shrink(browser.SCREENSHOTS / PICTURE.name, PICTURE)
+        person.lasso(0.05, 0.58, 0.46, 0.8, look=LASSO)
+    for name in (LASSO, LINEAGE):
+        to = surroundings.ROOT / "docs" / f"{name}.png"
+        shrink(browser.SCREENSHOTS / to.name, to)
+        print(f"{to}: {to.stat().st_size / 1000:.0f} kB")
 
 
 def shrink(picture: Path, to: Path) -> None:
