@@ -234,6 +234,7 @@ class SuiteOperator(foo.Operator):
                 kind = download.get("type", "text/csv")
                 ctx.ops.browser_download(f"data:{kind};charset=utf-8;base64,{data}", download["name"])
             if open_view:
+                ctx.dataset.reload()  # the App's is another object than the one that the work has loaded
                 ctx.ops.set_view(ctx.dataset.load_saved_view(open_view))
         return result
 

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 MANY = 5_000  # images that are better read by a worker
 MANIFEST = "manifest.parquet"
+# The counts of `Drift` in words.
+WORDS = {
+    "used": "it was made of",
+    "changed": "changed in any way that counts",
+    "deleted": "deleted",
+    "relabelled": "labelled otherwise, or no more",
+    "unlabelled": "of these, labelled no more",
+    "moved": "in another split",
+    "reimaged": "with other bytes",
+    "unchecked": "images not looked at",
+    "unreadable": "images that cannot be read",
+    "new": "new: labelled with its classes, not trained on",
+}
 
 
 class ShowTrainingData(SuiteOperator):
@@ -106,7 +119,7 @@ class ShowTrainingData(SuiteOperator):
         return {
             "message": _message(record, changed, parts, why_not, any(saved.values())),
             "verdict": changed.verdict,
-            "counts": changed.counts,
+            "counts": [{"what": WORDS[name], "ROIs": count} for name, count in changed.counts.items()],
             "relabelled": changed.labels,
             "moved": changed.splits,
             "per_class": changed.classes,
