@@ -136,7 +136,8 @@ def with_images(
     key = ["dataset_id", "sample_id"]
     known = used.select([*key, "sha256"]).drop_null().select(key)
     there = known.join(now.select([*key, "filepath"]), key, join_type="inner")
-    sha256, why_not = hashes(there["filepath"], Media(secrets).read, monitor)
+    media = Media(secrets, cache_bytes=0)  # what was kept of an earlier time would hide that an image is another one
+    sha256, why_not = hashes(there["filepath"], media.read, monitor)
     left = there.num_rows - len(sha256)
     unreadable = [digest is None for digest in sha256] + [False] * left
     found = there.select(key).append_column("sha256", pa.array(sha256 + [None] * left, pa.string()))

@@ -15,7 +15,9 @@ from shared.artifacts import open_root
 from shared.errors import StorageError
 from shared.lineage import freshness, manifest
 from shared.lineage.registry import VERSIONS, VersionRecord
+from shared.media import Media
 from shared.runs import Monitor
+from tests.conftest import aws
 from tests.worker import delegate, form, result
 
 URI = "@mbari/lineage_card/show_training_data"
@@ -257,6 +259,18 @@ def test_a_store_of_media_that_is_away_ends_the_look_at_images_alone():
     assert why_not == "The disk is away."
 
 
+def test_images_on_s3_are_read_anew_whatever_is_kept_of_them(s3, bucket):
+    client, uri = aws("s3", s3), f"s3://{bucket}/roi.png"
+    client.put_object(Bucket=bucket, Key="roi.png", Body=b"then")
+    assert Media(s3).read(uri) == b"then"
+    client.put_object(Bucket=bucket, Key="roi.png", Body=b"now")
+    key = {"dataset_id": ["d"], "sample_id": ["s"]}
+    used, now = pa.table({**key, "sha256": ["h"]}), pa.table({**key, "filepath": [uri]})
+    found, why_not = training_data.with_images(used, now, s3, Monitor())
+    assert found["sha256"].to_pylist() == [hashlib.sha256(b"now").hexdigest()]
+    assert why_not is None
+
+
 def test_a_renamed_dataset_is_found_and_a_deleted_one_is_said(trained, registry, tmp_path, monkeypatch):
     dataset, record = trained
     other = fo.Dataset(f"{dataset.name}-other")
@@ -290,6 +304,12 @@ def test_it_needs_no_open_dataset_and_opens_a_view_only_of_the_one_that_is(train
     assert outcome.result["verdict"] == "fresh"
     assert VIEW in dataset.list_saved_views()
     assert opened(outcome) == []
+
+
+def test_the_view_opens_in_the_app_where_each_load_of_a_dataset_is_another_object(trained, monkeypatch):
+    dataset, _ = trained
+    monkeypatch.setattr(fo.config, "singleton_cache", False)  # as FiftyOne's server has it
+    assert len(opened(execute(dataset))) == 1
 
 
 def test_a_worker_does_the_same(trained):
