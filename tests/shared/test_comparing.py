@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from shared import ancestry, comparing
 from shared.artifacts import open_root
 from shared.comparing import Measured, Rows
-from shared.errors import InputError, StorageError
+from shared.errors import ImageError, InputError, StorageError
 from shared.lineage.registry import Registry
 from shared.runs import Monitor
 from tests import rois
@@ -144,6 +145,26 @@ def test_samples_that_any_version_learned_from_are_left_out(registry, root, tmp_
     wrong = ~compared.right[1]
     assert all(wrong[i] for i, label in enumerate(truth) if label == rois.CLASSES[0])
     assert compared.differences[0]["top1"][2] < 0
+
+
+def test_an_image_that_is_lost_in_between_is_left_out_for_all(registry, root, tmp_path, drawn, weights):
+    records = [version(registry, tmp_path, weights[0]) for _ in range(2)]
+    rows, times = drawn.take(np.arange(60) < 9), Counter[str]()
+
+    def failing(uri: str) -> bytes:
+        times[uri] += 1
+        if times[uri] == 2 and uri == rows.uris[4]:
+            raise ImageError("It is gone.")
+        return read(uri)
+
+    known = ancestry.seen([], registry, root, tmp_path / "fetched")
+    both = comparing.together(records, rows, known, failing, root, tmp_path / "fetched")
+    assert both.unreadable == [("s4", "It is gone.")]
+    assert len(both.rows) == 8
+    first, second = both.measured
+    assert first.labels() == second.labels()
+    assert first.hashes == [sha256(uri) for uri in both.rows.uris]
+    assert comparing.compare(both.rows, both.measured).differences[0]["top1"] == (0, 0, 0)
 
 
 def test_nothing_left_and_an_early_end(registry, root, tmp_path, drawn, weights):

@@ -1,5 +1,6 @@
 """Promotions of really published versions through their gates."""
 
+import hashlib
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,6 +132,7 @@ def test_a_worse_version_does_not_take_the_place_of_a_better_one(registry, where
     assert passed(outcome) == dict(zip(GATES, [False, False, False, True, False, False], strict=True))
     assert "must-pass samples are wrong" in why(outcome, "Golden set")
     assert f"lower than those of {holder.name}" in why(outcome, "Not worse than the present holder")
+    assert f"The largest change from {holder.name} is {rois.CLASSES[0]}: +" in why(outcome, "Class mix")
     assert registry.aliases("m") == {"staging": holder.version}
     assert outcome.holder == holder.name
 
@@ -143,16 +145,19 @@ def test_a_worse_version_does_not_take_the_place_of_a_better_one(registry, where
 
 
 def test_training_samples_are_kept_from_the_evaluation(registry, where, tmp_path, drawn, fresh, golden, good):
-    """Of an ancestor in the golden set and in the fresh view, and of the holder in the fresh view."""
+    """Of an ancestor in the golden set, by id and as a copy, and in the fresh view; of the holder in the fresh view."""
     ids = [*golden.rows.ids[:2], *fresh.ids[:3]]
-    ancestor = version(registry, tmp_path, model="old", rows=[row(i, "x", "train", "0" * 64) for i in ids])
+    learned = [row(i, "x", "train", "0" * 64) for i in ids]
+    image = hashlib.sha256(Path(golden.rows.uris[2]).read_bytes()).hexdigest()
+    learned.append(row("elsewhere", "x", "train", image, "e" * 24))
+    ancestor = version(registry, tmp_path, model="old", rows=learned)
     holder = version(registry, tmp_path, good, rows=[row(i, "x", "val", "1" * 64) for i in fresh.ids[2:7]])
     registry.set_alias("m", "staging", holder.version)
     record = version(registry, tmp_path, good, base_version=ancestor.name)
     outcome = promoting.promote(Wish(record, "staging"), fresh, golden, Bounds(), where)
     assert not passed(outcome)["No training sample in the evaluation"]
     said = why(outcome, "No training sample in the evaluation")
-    assert said.startswith("2 golden samples were trained on")
+    assert said.startswith("3 golden samples were trained on")
     assert "Fresh samples left out: 7 that one of the versions was trained on." in said
     assert "33 fresh samples" in why(outcome, "Not worse than the present holder")
 
