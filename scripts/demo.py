@@ -58,6 +58,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="instead of 20 from scratch, 8 from weights")
     parser.add_argument("--imgsz", type=int, help="instead of 64 from scratch, 160 from weights")
     options = parser.parse_args()
+    # What was learned from other images is another model, with a version in production of its own.
+    options.model = (
+        f"{MODEL}-{re.sub('[^A-Za-z0-9_.-]', '-', options.images.resolve().name)}"[:100] if options.images else MODEL
+    )
     options.epochs = options.epochs or (8 if options.weights else 20)
     options.imgsz = options.imgsz or (160 if options.weights else 64)
     return options
@@ -94,7 +98,7 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
             labels |= demo_labels.send(dataset, at_once, scheduled)
         with step("A card, production, and a second version beside the first", seconds, "lineage"):
             again = {**training_params(options), "epochs": max(2, options.epochs // 4)}
-            report["lineage"] = demo_lineage.follow(dataset, MODEL, report["model"], again, at_once, scheduled)
+            report["lineage"] = demo_lineage.follow(dataset, options.model, report["model"], again, at_once, scheduled)
     left = labels["sync"]["corrections"] - labels["sync"]["updated"] - labels["sync"]["already"]
     if len(labels["compared"]["differ"]) != left:
         raise DemoError(f"{left} corrections were not sent, but store and FiftyOne differ otherwise: {labels}")
@@ -127,7 +131,7 @@ def train_and_apply(options: argparse.Namespace, dataset, scheduled: demo_labels
         trained = scheduled(
             "train_classifier/train_classifier",
             {
-                "model_name": MODEL,
+                "model_name": options.model,
                 "base_weights": str(options.weights.resolve()) if options.weights else "yolov8n-cls.yaml",
                 **training_params(options),
             },

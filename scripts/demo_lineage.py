@@ -37,7 +37,7 @@ def follow(dataset, model: str, version: str, training: dict[str, Any], at_once:
     )
     print(f"   {second['message']}")
     compared = second
-    if not second.get("overall"):  # nothing is in production, since a gate was not passed
+    if not promoted["moved"] or not second.get("overall"):  # the first is not in production, so nobody compared with it
         compared = scheduled("lineage_card/compare_models", {"models": [version, second["version"]]})
     since = at_once(dataset, "lineage_card/show_training_data", {"model": version})
     print(f"   {since['message']}")
