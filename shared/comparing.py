@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -134,7 +135,9 @@ def measure(
     if names:
         raise StorageError(f"The version {record.name} was published without {' and '.join(names)}: choose another.")
     files = {name: record.files[name] for name in ("weights.pt", "model.json")}
-    classifier = weights.load(root.fetch(record.key, files, folder / "weights" / record.name))
+    fetched = root.fetch(record.key, files, folder / "weights" / record.name)
+    classifier = weights.load(fetched)
+    shutil.rmtree(fetched, ignore_errors=True)  # those of many versions would not fit a small scratch disk
     runtime = runtimes.build(classifier)
     hashes: dict[str, str] = {}
     predicted, confidence = np.full(len(uris), -1), np.zeros(len(uris), np.float32)

@@ -81,6 +81,7 @@ def test_a_version_is_measured_by_its_published_weights(registry, root, tmp_path
     assert [i for i, _ in found.unreadable] == [3, 61]
     assert found.hashes == [*map(sha256, uris[:-1]), None]
     assert (found.confidence[readable] > 1 / 3).all()
+    assert not list((tmp_path / "fetched").rglob("*.pt"))  # one version's weights are on the disk at a time
     assert found.rate == pytest.approx(60 / found.seconds)
     assert found.size == weights[0].stat().st_size
     assert (found.name, found.classes, found.imgsz, found.stopped) == (record.name, rois.CLASSES, 32, False)
