@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from . import quiet_openvino
 from .errors import InputError
 
 RUNTIMES = ("auto", "torch", "openvino")
@@ -342,8 +343,7 @@ class _OpenVinoPass:
     """A compiled model with as many requests under way as it has streams."""
 
     def __init__(self, compiled: Any, part: int, classes: int) -> None:
-        import openvino
-
+        openvino = quiet_openvino.load()
         self._queue = openvino.AsyncInferQueue(compiled, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue.set_callback(_keep)
         self._part = part
@@ -364,8 +364,7 @@ def _keep(request: Any, logits: np.ndarray) -> None:
 
 
 def _build_openvino(network: Network, precision: str, batch_size: int | None, settle: bool, part: int) -> Runtime:
-    import openvino
-
+    openvino = quiet_openvino.load()
     core = openvino.Core()
     from_pixels = _FromPixels(network).eval()
     streams = cores()

@@ -213,15 +213,6 @@ def write_labels(
         dataset._bulk_write(operations)
 
 
-def clear_field(view: SampleCollection, field: str) -> int:
-    """Takes the values of one field away from all samples of a view; returns how many there were."""
-    had = view.exists(field)
-    count = had.count()
-    if count:
-        had.set_field(field, None)
-    return count
-
-
 def set_tags(dataset: fo.Dataset, sample_ids: Sequence[str], tags: Sequence[str | None], among: Sequence[str]) -> None:
     """Gives each sample one tag of a closed set (or none of it), leaving its other tags alone.
 
