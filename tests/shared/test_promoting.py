@@ -17,7 +17,7 @@ from shared.lineage.registry import Registry
 from shared.media import Media
 from shared.promoting import Bounds, Golden, Promotion, Where, Wish
 from shared.runs import Monitor
-from tests import rois
+from tests import rois, stored
 from tests.published import fitted, hide_openvino, row, version
 
 DATASET = "d" * 24
@@ -97,6 +97,20 @@ def test_a_bare_version_fails_what_it_must_and_the_alias_stays(registry, where, 
     assert outcome.why_not == "It does not pass: Card complete, Weights verified."
     assert "It was published before there were cards" in why(outcome, "Card complete")
     assert registry.aliases("m") == {}
+
+
+def test_a_version_of_another_release_can_be_verified(registry, where, db, tmp_path, fresh, golden, monkeypatch):
+    from shared import verifying
+    from shared.lineage import render
+
+    record = stored.publish(tmp_path, db).record
+    wish = Wish(record, "staging", "ann")
+    assert passed(promoting.promote(wish, fresh, golden, Bounds(), where))["Weights verified"]
+    real = render.markdown
+    monkeypatch.setattr(render, "markdown", lambda *given: real(*given).replace("ROIs", "images"))
+    assert not passed(promoting.promote(wish, fresh, golden, Bounds(), where))["Weights verified"]
+    monkeypatch.setattr(verifying, "__version__", "99.0")
+    assert passed(promoting.promote(wish, fresh, golden, Bounds(), where))["Weights verified"]
 
 
 def test_by_force_it_moves_and_that_is_recorded(registry, where, tmp_path, fresh, golden, good):
