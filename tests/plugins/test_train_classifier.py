@@ -16,7 +16,7 @@ from shared import runs, samples
 from shared.artifacts import open_root, sha256
 from shared.lineage.registry import Registry
 from tests import rois
-from tests.worker import delegate, error, operation, result, schedule, wait, worker
+from tests.worker import delegate, error, form, operation, result, schedule, wait, worker
 
 ASSIGN = "@mbari/train_classifier/assign_splits"
 TRAIN = "@mbari/train_classifier/train_classifier"
@@ -412,3 +412,14 @@ def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatc
     monkeypatch.delenv("MBARI_ARTIFACTS")
     outcome = foo.execute_operator("@mbari/train_classifier/check_setup", {"params": {}}).result
     assert "Training cannot work yet" in outcome["message"]
+
+
+def test_a_version_is_repeated_from_the_form_and_by_the_worker(plankton, root, registry):
+    tag_splits(plankton)
+    first = result(delegate(TRAIN, plankton, **QUICK))
+    plankton.untag_samples(list(samples.SPLITS))
+    said = form(TRAIN, plankton, model_name="m", repeat=first["version"])
+    assert any(f"Trains again what {first['version']} was trained on" in text for text in said)
+    again = result(delegate(TRAIN, plankton, model_name="m", repeat=first["version"]))
+    assert registry.resolve(again["version"]).manifest_digest == registry.resolve(first["version"]).manifest_digest
+    assert again["metrics"] == first["metrics"]
