@@ -282,7 +282,8 @@ def labelled_rows(
 
     Returns:
         equally long lists: dataset, dataset_id, sample_id, source_id, filepath, label, label_id, split, group,
-        provenance (where the label came from, see `sync.labels.origin`), and as it is each field of `slices`
+        provenance (where the label came from, see `sync.labels.origin`), and as `slice:<field>` each field of `slices`,
+        as it is
     """
     dataset = view._root_dataset
     require_label_field(dataset, label_field)
@@ -311,7 +312,7 @@ def labelled_rows(
         "split": [split_of(tags) for tags in table["tags"]],
         "group": [_text(v) for v in table.get("group", [None] * count)],
         "provenance": list(map(origin, table["label"], table["stored"], table["history"])),
-        **{name: table[f"slice {name}"] for name in slices},
+        **{f"slice:{name}": table[f"slice {name}"] for name in slices},
     }
 
 

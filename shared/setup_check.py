@@ -183,7 +183,7 @@ def _hub() -> Row:
 def _webhook(secrets: Mapping[str, str]) -> Row:
     uri = secrets.get("MBARI_WEBHOOK_URL")
     if not uri:
-        return _not_set("MBARI_WEBHOOK_URL", "no events are posted (none are in this release)")
+        return _not_set("MBARI_WEBHOOK_URL", "no events are posted")
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return _failed("MBARI_WEBHOOK_URL is not an http(s) URL")

@@ -12,7 +12,7 @@ import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import repeating, runs, samples, slices
+from . import events, repeating, runs, samples, slices
 from .errors import InputError, SuiteError
 from .lineage import store
 from .lineage.registry import VersionRecord
@@ -117,26 +117,40 @@ def work(job: Job) -> dict[str, Any]:
     outcome = training.run(rows, options, where, run)
     there = {identity: dataset for identity, dataset in datasets.items() if dataset is not None}
     _keep_on_samples(there, outcome, params.store_predictions)
-    if outcome.record is not None:
-        _link(there, outcome.record, root)
-    return _result(outcome, params)
+    if outcome.record is None:
+        return _result(outcome, params)
+    _link(there, outcome.record, root)
+    said = _result(outcome, params)
+    record = outcome.record
+    lost = events.post(
+        job.secrets,
+        events.VERSION_CREATED,
+        said["message"],
+        version=record.name,
+        dataset=record.dataset,
+        data_digest=record.manifest_digest,
+        metrics=said["metrics"],
+        by=record.created_by,
+        uri=record.uri,
+    )
+    return {**said, "message": f"{said['message']} {lost}"} if lost else said
 
 
 def _rows(views: Sequence[SampleCollection], params: Params) -> pa.Table:
     """One row a sample of the views; a sample that is in several of them counts once."""
     import pyarrow as pa
 
-    found: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {}
     sliced = slice_fields(views[0]._root_dataset, params.slices)
     for view in views:
         group_field = samples.recall(view._root_dataset, "group_field")
         for name, values in samples.labelled_rows(view, params.label_field, group_field, sliced).items():
-            found.setdefault(name, []).extend(values)
-    columns = {name: values for name, values in found.items() if name not in sliced}
+            columns.setdefault(name, []).extend(values)
     for name in sliced:
-        if why_not := slices.why_not(found[name]):
+        values = columns[f"slice:{name}"]
+        if why_not := slices.why_not(values):
             raise InputError(f"The model cannot be measured by slices of {name!r}: {why_not}.")
-        columns[f"slice:{name}"] = slices.values(found[name])
+        columns[f"slice:{name}"] = slices.values(values)
     rows = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
     pairs = list(zip(columns["dataset_id"], columns["sample_id"], strict=True))
     first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}

@@ -1,5 +1,6 @@
 """A model version that was really trained, on a few small drawn ROIs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ def fill(dataset: Any, folder: Path, each: int = 12) -> None:
         sample.tags.append({4: "val", 5: "test"}.get(number % 6, "train"))
 
 
-def trained(dataset: Any, folder: Path, name: str = "m", **params: Any) -> Any:
+def trained(
+    dataset: Any, folder: Path, name: str = "m", secrets: Mapping[str, str] | None = None, **params: Any
+) -> Any:
     """Trains on a dataset's splits as the operator does, and publishes below `folder`/artifacts; some seconds.
 
     Args:
         dataset: with labels in `ground_truth` and splits
         folder: for the artifact root
         name: of the model
+        secrets: further ones, beside that of the artifact root
         **params: parameters of `train_classifier` in place of the small ones
 
     Returns:
@@ -36,8 +40,8 @@ def trained(dataset: Any, folder: Path, name: str = "m", **params: Any) -> Any:
     db = odm.get_db_conn()
     wanted = train_job.Params(model_name=name, **{**SMALL, **params})
     run = Run(db, "@mbari/train_classifier/train_classifier", f"Train {name}", wanted.model_dump(mode="json"))
-    secrets = {"MBARI_ARTIFACTS": str(folder / "artifacts")}
-    result = train_job.work(Job(wanted, dataset, dataset.view(), secrets, run, "ann", db))
+    known = {"MBARI_ARTIFACTS": str(folder / "artifacts"), **(secrets or {})}
+    result = train_job.work(Job(wanted, dataset, dataset.view(), known, run, "ann", db))
     run.finish(result)
 
     from shared.lineage.registry import Registry

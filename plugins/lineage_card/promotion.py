@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .choices import models
 from .compare_models import chosen, labelled
-from .shared import samples
+from .shared import events, samples
 from .shared.errors import InputError
 from .shared.forms import Form, cached
 from .shared.lineage.registry import AliasChange, Registry
@@ -92,8 +92,10 @@ def work(job: Job, alias: str) -> dict[str, Any]:
     with scratch("promote-") as folder:
         where = promoting.Where(registry, root, Media(job.secrets).read, folder, job.run)
         outcome = promoting.promote(wish, fresh, golden, bounds, where)
+    message = _message(wish, outcome)
+    lost = _tell(job, wish, outcome, message)
     return {
-        "message": _message(wish, outcome),
+        "message": f"{message} {lost}" if lost else message,
         "moved": outcome.change is not None,
         "alias": wish.name,
         "version": record.name,
@@ -103,6 +105,24 @@ def work(job: Job, alias: str) -> dict[str, Any]:
         "gates": [gate.row() for gate in outcome.gates],
         "history": history_rows(registry.history(record.model, alias)),
     }
+
+
+def _tell(job: Job, wish: Any, outcome: Promotion, message: str) -> str | None:
+    """Posts what came of it; returns why that could not be done, if so."""
+    if outcome.change is None and not outcome.failed:
+        return None
+    return events.post(
+        job.secrets,
+        events.GATE_FAILED if outcome.change is None else events.PROMOTED,
+        message,
+        alias=wish.name,
+        version=wish.record.name,
+        previous=outcome.holder,
+        by=job.user,
+        reason=wish.reason,
+        forced=bool(outcome.change and outcome.change.forced),
+        gates=[gate.row() for gate in outcome.gates],
+    )
 
 
 def golden_set(dataset: Any, name: str, label_field: str) -> Golden:

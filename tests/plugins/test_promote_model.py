@@ -11,6 +11,7 @@ from fiftyone.operators.executor import ExecutionError
 
 from tests import rois, versions
 from tests.published import fitted, hide_openvino, version
+from tests.webhook import Hook
 from tests.worker import form
 
 PROMOTE = "@mbari/lineage_card/promote_model"
@@ -102,7 +103,9 @@ def test_a_complete_version_goes_to_production_and_back(at_hand, registry, train
         execute(ROLLBACK, dataset, alias="m@production", reason="again")
 
 
-def test_a_version_that_fails_is_not_moved_and_the_table_says_why(at_hand, registry, trained, perfect):
+def test_a_version_that_fails_is_not_moved_and_the_table_says_why(at_hand, registry, trained, perfect, monkeypatch):
+    hook = Hook()
+    monkeypatch.setenv("MBARI_WEBHOOK_URL", hook.secrets["MBARI_WEBHOOK_URL"])
     dataset, record = at_hand
     holder = version(registry, trained[2], perfect)
     registry.set_alias("m", "staging", holder.version)
@@ -124,6 +127,11 @@ def test_a_version_that_fails_is_not_moved_and_the_table_says_why(at_hand, regis
     assert forced["history"][0]["how"] == "promote, forced"
     assert "It was forced, which is recorded, although it does not pass: Golden set" in forced["message"]
     assert registry.history("m", "staging")[-1].forced
+    hook.close()
+    assert hook.events() == ["gate_failed", "promoted"]
+    told = hook.bodies[1]["metadata"]["event_payload"]
+    assert (told["alias"], told["forced"], told["reason"]) == ("m@staging", True, "ship leaves")
+    assert told["gates"] == forced["gates"]
 
 
 def test_a_tag_can_name_the_golden_set(at_hand, registry):

@@ -88,3 +88,30 @@ def test_what_cannot_be_is_refused(dataset, tmp_path, registry, params, said):
     versions.fill(dataset, tmp_path / "rois", each=24)
     with pytest.raises(InputError, match=said):
         versions.trained(dataset, tmp_path, **params)
+
+
+def test_a_slice_field_may_have_any_name_and_the_world_hears_of_the_version(plankton, tmp_path, registry, monkeypatch):
+    from tests.webhook import Hook
+
+    plankton.add_sample_field("label", fo.StringField)  # as a column of the manifest is called
+    plankton.set_values("label", ["deep" if number // 6 % 2 else "shallow" for number in range(len(plankton))])
+    hook = Hook()
+    record = versions.trained(plankton, tmp_path, secrets=hook.secrets, slices=["label"])
+    hook.close()
+    card = Card.model_validate_json(read(record, "card.json"))
+    assert {s.value for s in card.evaluation[0].slices} == {"deep", "shallow"}
+    assert record.classes == sorted(rois.CLASSES)
+    assert hook.events() == ["version_created"]
+    told = hook.bodies[0]["metadata"]["event_payload"]
+    assert (told["version"], told["data_digest"]) == (record.name, record.manifest_digest)
+    assert record.name in hook.bodies[0]["text"]
+
+
+def test_a_webhook_that_is_away_costs_a_sentence(plankton, tmp_path, registry, monkeypatch):
+    from shared import events
+
+    monkeypatch.setattr(events, "PAUSES", ())
+    away = {"MBARI_WEBHOOK_URL": "http://127.0.0.1:1/hunter2"}
+    record = versions.trained(plankton, tmp_path, secrets=away)
+    found = registry.resolve("m@candidate")
+    assert found == record
