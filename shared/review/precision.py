@@ -1,0 +1,87 @@
+"""How often confident predictions are right, by class: what is expected, and what spot checks have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..intervals import wilson
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The confident predictions of one class.
+
+    Attributes:
+        name: the class
+        predictions: how many ROIs have it as their prediction
+        confident: how many of these are confident
+        expected: the mean probability of the confident ones, which is their precision if it is calibrated; None
+            without any
+        to_check: spot checks chosen now
+        after: the 95% interval that there will be after them, if the precision is as expected
+        checked: spot checks that were reviewed before
+        right: how many of them were right
+        shown: the 95% interval of the precision that those have shown (Wilson)
+    """
+
+    name: str
+    predictions: int
+    confident: int
+    expected: float | None
+    to_check: int
+    after: tuple[float, float]
+    checked: int
+    right: int
+    shown: tuple[float, float]
+
+
+def by_class(
+    classes: Sequence[str],
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    confident: float,
+    spot_checks: np.ndarray,
+    checked: np.ndarray,
+    right: np.ndarray,
+) -> list[Precision]:
+    """The confident predictions class by class, those with most predictions first; classes without any are left out.
+
+    Args:
+        classes: the C names
+        predicted: the class of each prediction, (N,)
+        confidence: its probability, (N,)
+        confident: the confidence from which one is a confident one
+        spot_checks: the rows that were chosen as spot checks now, (K,)
+        checked: spot checks of each class that were reviewed before, (C,)
+        right: how many of them were right, (C,)
+    """
+    count = len(classes)
+    sure = confidence >= confident
+    every = np.bincount(predicted, minlength=count)
+    certain = np.bincount(predicted[sure], minlength=count)
+    total = np.bincount(predicted[sure], weights=confidence[sure], minlength=count)
+    now = np.bincount(predicted[spot_checks], minlength=count)
+    found = []
+    for number in np.argsort(-every, kind="stable").tolist():
+        if not every[number]:
+            continue
+        expected = float(total[number] / certain[number]) if certain[number] else None
+        known, new = int(checked[number]), int(now[number])
+        hits = int(right[number]) + round(new * (expected or 0.0))
+        found.append(
+            Precision(
+                classes[number],
+                int(every[number]),
+                int(certain[number]),
+                expected,
+                new,
+                wilson(hits, known + new),
+                known,
+                int(right[number]),
+                wilson(int(right[number]), known),
+            )
+        )
+    return found

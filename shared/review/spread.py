@@ -1,0 +1,128 @@
+"""Choosing rows that differ from one another, so that nobody reviews five frames of the same animal.
+
+Vectors are float32 rows of unit length; a row of zeros says that there is none, and is like no other. Distances are
+cosine distances, 0 to 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+PAIRS = 1_000  # rows whose distances say what is near in a pool
+TILE = 4_096
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """The rows with a length of one, float32; rows that are zero or not finite become zero."""
+    vectors = np.asarray(vectors, np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    usable = np.isfinite(lengths) & (lengths > 0)
+    rows = vectors / np.where(usable, lengths, 1).astype(np.float32)[:, None]
+    rows[~usable] = 0
+    return rows
+
+
+def nearest(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The cosine distance of each row to the nearest of other rows, in bounded memory.
+
+    Args:
+        vectors: unit rows (N, D)
+        others: unit rows (M, D)
+
+    Returns:
+        float32 (N,); infinite where there is no other
+    """
+    found = np.full(len(vectors), np.inf, np.float32)
+    for start in range(0, len(vectors), TILE):
+        rows = slice(start, start + TILE)
+        for low in range(0, len(others), TILE):
+            distance = 1 - (vectors[rows] @ others[low : low + TILE].T).max(axis=1)
+            np.minimum(found[rows], distance, out=found[rows])
+    return found
+
+
+def pick(
+    score: Callable[[], np.ndarray],
+    count: int,
+    vectors: np.ndarray | None,
+    before: np.ndarray | None = None,
+    chosen: Callable[[int], None] = lambda row: None,
+) -> np.ndarray:
+    """Takes rows one by one, each time the one with the highest score times its distance from those taken.
+
+    This is greedy farthest-point selection (Gonzalez 1985) weighted by a score. Beyond what is far in this pool more
+    distance counts for nothing, so that a high score is not given up for an outlier.
+
+    Args:
+        score: gives the scores now, (M,), 0 and above; rows at 0 are never taken
+        count: how many rows at most
+        vectors: unit rows (M, D), or None where there are none: the scores alone decide
+        before: unit rows (K, D) that were taken earlier
+        chosen: is told each row taken, so that the scores may change
+
+    Returns:
+        the rows in the order they were taken
+    """
+    taken: list[int] = []
+    apart = None if vectors is None else nearest(vectors, vectors[:0] if before is None else before)
+    far = 1.0 if vectors is None else _far(vectors)
+    free: np.ndarray | None = None
+    while len(taken) < count:
+        scores = np.asarray(score(), np.float64)
+        free = np.ones(len(scores), bool) if free is None else free
+        # A copy of what was taken comes after all others, but it comes.
+        worth = scores * free if apart is None else scores * free * (np.clip(apart / far, 0, 1) + 1e-6)
+        row = int(worth.argmax()) if len(worth) else 0
+        if not len(worth) or worth[row] <= 0:
+            break
+        taken.append(row)
+        free[row] = False
+        chosen(row)
+        if vectors is not None and apart is not None:
+            np.minimum(apart, 1 - vectors @ vectors[row], out=apart)
+    return np.array(taken, np.int64)
+
+
+def _far(vectors: np.ndarray) -> float:
+    """The distance from which two rows of a pool count as different animals of it."""
+    some = vectors[np.linspace(0, len(vectors) - 1, min(PAIRS, len(vectors))).astype(int)] if len(vectors) else vectors
+    if len(some) < 2:
+        return 1.0
+    between = (1 - some @ some.T)[np.triu_indices(len(some), 1)]
+    # The nearest pairs are bursts of one animal; where the pool is little else, its typical distance says more.
+    return max(float(np.quantile(between, 0.05)), float(np.median(between)) / 4, 1e-6)
+
+
+def sample(rows: np.ndarray, count: int, vectors: np.ndarray | None, random: np.random.Generator) -> np.ndarray:
+    """Draws rows at random, each as likely as any other, and spread over what there is.
+
+    The rows are cut into `count` cells of equal size whose members are alike, and one is drawn from each: a sample
+    stratified over the space of the vectors, of which an interval for a simple random sample is on the safe side.
+
+    Args:
+        rows: the rows to draw from, (N,)
+        count: how many; all of them where there are no more
+        vectors: unit rows of all, indexed by `rows`, or None: a simple random sample
+        random: the source of chance
+    """
+    if count >= len(rows):
+        return rows
+    if vectors is None:
+        return random.choice(rows, count, replace=False)
+    return np.array([random.choice(cell) for cell in _cells(random.permutation(rows), count, vectors)], np.int64)
+
+
+def _cells(rows: np.ndarray, count: int, vectors: np.ndarray) -> list[np.ndarray]:
+    """Halves rows along the line between two that are far apart (FastMap's pivots) until there are `count` cells."""
+    if count <= 1:
+        return [rows] if count else []
+    here = vectors[rows]
+    one = here[int((here @ here[0]).argmin())]
+    other = here[int((here @ one).argmin())]
+    order = rows[np.argsort(here @ (one - other), kind="stable")]
+    del here
+    half = count // 2
+    cut = round(len(rows) * half / count)
+    return [*_cells(order[:cut], half, vectors), *_cells(order[cut:], count - half, vectors)]

@@ -1,0 +1,44 @@
+"""What no label speaks for."""
+
+import numpy as np
+import pytest
+
+from shared.review import novelty, spread
+
+
+@pytest.fixture(scope="module")
+def labelled() -> np.ndarray:
+    """600 unit rows around three directions of sixteen."""
+    rng = np.random.default_rng(0)
+    return spread.unit_rows(np.repeat(np.eye(16)[:3], 200, axis=0) + rng.normal(0, 0.05, (600, 16)))
+
+
+@pytest.fixture(scope="module")
+def others() -> np.ndarray:
+    """300 unit rows like the labelled ones, ten of a fourth direction, and one without any."""
+    rng = np.random.default_rng(1)
+    centres = np.concatenate([np.repeat(np.eye(16)[:3], 100, axis=0), np.repeat(np.eye(16)[3:4], 10, axis=0)])
+    rows = centres + rng.normal(0, 0.05, centres.shape)
+    return spread.unit_rows(np.concatenate([rows, np.zeros((1, 16))]))
+
+
+def test_another_kind_is_far_and_few_of_the_known_ones_are(labelled, others):
+    found = novelty.novelty(others, labelled)
+    far = found.distance > found.far
+    assert far[300:310].all()
+    assert far[:300].mean() < 0.06
+    assert np.isnan(found.distance[310])
+
+
+def test_what_seems_far_from_a_sample_is_compared_with_all(labelled, others, monkeypatch):
+    monkeypatch.setattr(novelty, "REFERENCE", 30)
+    found = novelty.novelty(others, labelled)
+    exact = spread.nearest(others, labelled)
+    seem = spread.nearest(others[:310], labelled)[found.distance[:310] > found.far]
+    assert np.allclose(found.distance[:310][found.distance[:310] > found.far], seem)
+    assert (found.distance[:310] >= exact[:310] - 1e-6).all()
+
+
+def test_a_few_labels_say_nothing(labelled, others):
+    assert novelty.novelty(others, labelled[:19]) is None
+    assert novelty.novelty(others, np.zeros((100, 16), np.float32)) is None

@@ -1,0 +1,77 @@
+"""Rows that differ: no five frames of one animal, and a random sample that stays one."""
+
+import numpy as np
+import pytest
+
+from shared.review import spread
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    """Forty animals in five frames each: unit rows (200, 16), the frames of one animal next to each other."""
+    rng = np.random.default_rng(0)
+    animals = np.repeat(rng.normal(size=(40, 16)), 5, axis=0)
+    return spread.unit_rows(animals + rng.normal(0, 0.01, animals.shape))
+
+
+def test_no_two_frames_of_an_animal_while_there_are_others(frames):
+    scores = np.linspace(1, 0.5, 200)  # the frames of an animal follow one another
+    picked = spread.pick(lambda: scores, 40, frames)
+    assert len(set((picked // 5).tolist())) == 40
+    without = spread.pick(lambda: scores, 40, None)
+    assert without.tolist() == list(range(40))
+
+
+def test_frames_of_an_animal_that_was_seen_come_after_the_others(frames):
+    scores = np.r_[np.ones(100), np.full(100, 0.5)]
+    picked = spread.pick(lambda: scores, 20, frames, before=frames[:100:5])
+    assert (picked >= 100).all()
+    # They come all the same when there is nothing else.
+    assert len(spread.pick(lambda: scores[:100], 100, frames[:100], before=frames[:100:5])) == 100
+
+
+def test_a_row_without_worth_is_never_taken_and_too_few_are_no_error(frames):
+    scores = np.zeros(200)
+    scores[[3, 77]] = 0.1, 0.2
+    assert sorted(spread.pick(lambda: scores, 10, frames).tolist()) == [3, 77]
+    assert not len(spread.pick(lambda: np.zeros(0), 10, frames[:0]))
+
+
+def test_every_row_is_as_likely_to_be_drawn(frames):
+    rows = np.arange(200)
+    drawn = np.zeros(200)
+    for seed in range(300):
+        chosen = spread.sample(rows, 20, frames, np.random.default_rng(seed))
+        assert len(set(chosen.tolist())) == 20
+        drawn[chosen] += 1
+    # 300 x 0.1 = 30 times each, binomial with a standard deviation of 5.2; 200 rows at once stay within five of them.
+    assert drawn.min() > 4
+    assert drawn.max() < 57
+    assert abs(drawn.reshape(40, 5).sum(axis=1).std()) < 15
+
+
+def test_a_sample_holds_more_animals_than_chance_alone(frames):
+    random = np.random.default_rng(1)
+
+    def animals(vectors):
+        return np.mean(
+            [len(set((spread.sample(np.arange(200), 40, vectors, random) // 5).tolist())) for _ in range(20)]
+        )
+
+    assert animals(frames) > animals(None) + 3
+
+
+def test_all_rows_where_no_more_are_there(frames):
+    assert spread.sample(np.array([4, 9]), 5, frames, np.random.default_rng(0)).tolist() == [4, 9]
+
+
+def test_distances_equal_those_of_the_whole_matrix(frames, monkeypatch):
+    monkeypatch.setattr(spread, "TILE", 7)
+    found = spread.nearest(frames[:50], frames[50:])
+    assert np.allclose(found, (1 - frames[:50] @ frames[50:].T).min(axis=1), atol=1e-6)
+    assert np.isinf(spread.nearest(frames[:3], frames[:0])).all()
+
+
+def test_rows_without_a_direction_become_zero():
+    rows = spread.unit_rows(np.array([[3, 4], [0, 0], [np.nan, 1]]))
+    assert np.allclose(rows, [[0.6, 0.8], [0, 0], [0, 0]])
