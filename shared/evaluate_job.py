@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import samples
-from .errors import InputError
+from . import focus_views, samples
+from .errors import InputError, SuiteError
 from .operators import Job
+
+if TYPE_CHECKING:
+    from .lineage.registry import VersionRecord
 
 LEARNED = ("train", "val")  # val chooses the epoch, so it is no judge either
 
@@ -28,45 +34,100 @@ class Params(BaseModel):
         description="Letters, digits and '_'; left empty, it is named after the prediction field",
     )
 
+    @property
+    def key(self) -> str:
+        """The evaluation key."""
+        return self.eval_key or f"eval_{self.prediction_field}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation was made on.
+
+    Attributes:
+        table: equally long lists of the N samples of the target: id, label, predicted, confidence, tags, ...
+        learned: which of them the model was trained or chosen on, bool (N,)
+        record: the version that predicted; None where that is none of the registry
+        remarks: what is not known
+        result: the outcome of the operator, JSON-ready
+    """
+
+    table: Mapping[str, list[Any]]
+    learned: np.ndarray
+    record: VersionRecord | None
+    remarks: list[str]
+    result: dict[str, Any]
+
 
 def work(job: Job) -> dict[str, Any]:
+    """Evaluates the predictions on the labelled samples of the target that were not learned from; see `evaluate`."""
+    return evaluate(job).result
+
+
+def evaluate(job: Job) -> Evaluation:
     """Evaluates the predictions on the labelled samples of the target that were not learned from.
+
+    Left out are samples tagged train or val, and all that the version or one it was fine-tuned from was trained or
+    chosen on, whatever their tags say now.
 
     Raises:
         InputError: a field is missing, the key is somebody else's, or no sample can be judged
     """
-    from sklearn.metrics import f1_score
-
     dataset, params = job.dataset, job.params
-    for field in (params.prediction_field, params.label_field):
-        samples.require_label_field(dataset, field)
-    key = params.eval_key or f"eval_{params.prediction_field}"
-    if problem := taken(dataset, key):
+    if problem := refusal(dataset, params):
         raise InputError(problem)
-    labelled = job.view.exists(f"{params.label_field}.label").exists(f"{params.prediction_field}.label")
-    judged = labelled.match_tags(list(LEARNED), bool=False)
-    count, learned = judged.count(), labelled.match_tags(list(LEARNED)).count()
+    key = params.key
+    table = samples.read(
+        job.view,
+        {
+            "label": f"{params.label_field}.label",
+            "predicted": f"{params.prediction_field}.label",
+            "prediction_id": f"{params.prediction_field}.id",
+            "confidence": f"{params.prediction_field}.confidence",
+            "tags": "tags",
+            "sha256": samples.HASH_FIELD,
+        },
+    )
+    labelled = np.array([None not in both for both in zip(table["label"], table["predicted"], strict=True)], dtype=bool)
+    tagged = np.array([not set(LEARNED).isdisjoint(tags or ()) for tags in table["tags"]], dtype=bool)
+    record, remarks = _record(job)
+    job.run.progress(0, 0, "Looking up what the model was trained on")
+    known = _seen(job, record, table, remarks)
+    learned = tagged | known
+    count, left = int((labelled & ~learned).sum()), int((labelled & learned).sum())
     if not count:
         raise InputError(
             f"No ROI of the target has a label, a prediction in {params.prediction_field!r} and neither of the tags "
-            f"train and val ({learned:,} have): label some new ones, or choose another view."
+            f"train and val, and was not learned from ({left:,} have or were): label some new ones, or choose another "
+            "view."
         )
+    before = _before(dataset, key)
+    # By a mark, for a view of a list of ids would not fit the evaluation's document.
+    mark = focus_views.leave_out(dataset, key, [table["id"][row] for row in np.flatnonzero(known & ~tagged)])
+    judged = job.view.exists(f"{params.label_field}.label").exists(f"{params.prediction_field}.label")
+    judged = judged.match_tags(list(LEARNED), bool=False).match(mark)
     job.run.progress(0, 0, f"Evaluating {count:,} predictions")
     if key in dataset.list_evaluations():
         dataset.delete_evaluation(key)
     judged.evaluate_classifications(params.prediction_field, gt_field=params.label_field, eval_key=key, progress=False)
-    truth, predicted = judged.values([f"{params.label_field}.label", f"{params.prediction_field}.label"])
-    # Over the classes that are there, as everywhere in the suite; FiftyOne's own counts those only predicted as well.
-    macro_f1 = f1_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)
-    top1 = sum(t == p for t, p in zip(truth, predicted, strict=True)) / count
-    return {
-        "message": f"{count:,} ROIs that were not learned from: top-1 {top1:.3f}, macro F1 {macro_f1:.3f}; the Model "
-        f"Evaluation panel shows it as {key!r}. {learned:,} that were learned from are left out.",
-        "top1": top1,
-        "macro_f1": float(macro_f1),
-        "eval_key": key,
-        "counts": {"evaluated": count, "learned_from": learned},
-    }
+    rows = np.flatnonzero(labelled & ~learned)
+    truth, predicted = ([table[name][row] for row in rows] for name in ("label", "predicted"))
+    result = _result(key, truth, predicted, left)
+    changes = _won(before, [table["prediction_id"][row] for row in rows], truth, predicted)
+    result["message"] = " ".join(filter(None, [result["message"], changes, *remarks]))
+    return Evaluation(table, learned, record, remarks, result)
+
+
+def refusal(dataset: fo.Dataset, params: Any) -> str | None:
+    """Why predictions cannot be evaluated, if so."""
+    for field in (params.prediction_field, params.label_field):
+        try:
+            samples.require_label_field(dataset, field)
+        except InputError as error:
+            return str(error)
+    if params.prediction_field == params.label_field:
+        return f"The field {params.label_field!r} cannot be held against itself: choose a field of predictions."
+    return taken(dataset, params.key) or focus_views.refusal(dataset)
 
 
 def taken(dataset: fo.Dataset, key: str) -> str | None:
@@ -78,3 +139,91 @@ def taken(dataset: fo.Dataset, key: str) -> str | None:
     elif dataset.has_sample_field(key):
         return f"The dataset has a field {key!r} already: choose another evaluation key."
     return None
+
+
+# What was learned from
+
+
+def _record(job: Job) -> tuple[VersionRecord | None, list[str]]:
+    """The version that wrote the predictions, and a remark where there is none."""
+    from .lineage.registry import Registry, is_registered
+
+    field = job.params.prediction_field
+    name = samples.writer(job.dataset, field)
+    why = "they are not of this suite" if name is None else f"{name} is no version of the registry"
+    if name is not None and is_registered(name):
+        try:
+            return Registry(job.db).resolve(name), []
+        except SuiteError as error:
+            why = str(error)
+    return None, [
+        f"What the predictions in {field!r} were learned from is known by the tags train and val only: {why}."
+    ]
+
+
+def _seen(job: Job, record: VersionRecord | None, table: Mapping[str, list[Any]], remarks: list[str]) -> np.ndarray:
+    """Which samples the version, or one that it came from, has learned from; what is not known becomes a remark."""
+    from . import ancestry
+    from .artifacts import open_root, scratch
+    from .lineage.registry import Registry
+
+    nothing = np.zeros(len(table["id"]), dtype=bool)
+    if record is None:
+        return nothing
+    try:
+        root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
+        with scratch("evaluate-") as folder:
+            seen = ancestry.seen([record], Registry(job.db), root, folder)
+            found = seen.by_id(str(job.dataset._doc.id), table["id"]) | seen.by_bytes(table["sha256"])
+    except SuiteError as error:
+        remarks.append(f"What {record.name} was trained on is known by the tags train and val only: {error}")
+        return nothing
+    remarks += seen.unknown
+    remarks += [f"What {name} had been trained on before is not known here." for name in seen.outside]
+    return found
+
+
+# Saying
+
+
+def _result(key: str, truth: list[str], predicted: list[str], left: int) -> dict[str, Any]:
+    from sklearn.metrics import f1_score
+
+    # Over the classes that are there, as everywhere in the suite; FiftyOne's own counts those only predicted as well.
+    macro_f1 = f1_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)
+    count = len(truth)
+    top1 = sum(t == p for t, p in zip(truth, predicted, strict=True)) / count
+    return {
+        "message": f"{count:,} ROIs that were not learned from: top-1 {top1:.3f}, macro F1 {macro_f1:.3f}; the Model "
+        f"Evaluation panel shows it as {key!r}. {left:,} that were learned from are left out.",
+        "top1": top1,
+        "macro_f1": float(macro_f1),
+        "eval_key": key,
+        "counts": {"evaluated": count, "learned_from": left},
+    }
+
+
+def _before(dataset: fo.Dataset, key: str) -> dict[str, tuple[str, bool]]:
+    """The label at the last evaluation under a key, and whether the prediction was that, by the prediction's id."""
+    if key not in dataset.list_evaluations():
+        return {}
+    try:
+        last = dataset.load_evaluation_results(key)
+        columns = zip(last.ypred_ids, last.ytrue, last.ypred, strict=True)
+    except (ValueError, AttributeError, TypeError):  # it was never finished, or is of another kind
+        return {}
+    return {str(identity): (str(truth), truth == said) for identity, truth, said in columns}
+
+
+def _won(before: Mapping[str, tuple[str, bool]], ids: list[str], truth: list[str], predicted: list[str]) -> str:
+    """What became of the ROIs that the last evaluation was made on, in a sentence; empty where nothing did."""
+    then = [before.get(i) for i in ids]
+    both = [(old, new, said) for old, new, said in zip(then, truth, predicted, strict=True) if old is not None]
+    changed = sum(old[0] != new for old, new, _ in both)
+    first, now = sum(old[1] for old, _, _ in both), sum(new == said for _, new, said in both)
+    if not changed and first == now:
+        return ""
+    return (
+        f"Of the {len(both):,} ROIs that were in the last evaluation as well, {changed:,} have another label now; "
+        f"{first:,} were right then, {now:,} are now."
+    )

@@ -1,13 +1,15 @@
 """Predictions against labels, as FiftyOne's own evaluation, on nothing that was learned from."""
 
 import fiftyone as fo
+import fiftyone.core.odm as odm
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from shared import evaluate_job, samples
+from shared import evaluate_job, focus_views, samples
 from shared.errors import InputError
 from shared.operators import Job
 from shared.runs import Monitor
+from tests.published import row, version
 
 TRUTH = ["a", "a", "a", "b", "b", "c", "c", "a", None, "b"]
 SAID = ["a", "b", "a", "b", "a", "d", "c", "a", "a", None]
@@ -23,12 +25,16 @@ def judged(dataset):
     return dataset
 
 
-def evaluate(dataset, **params):
-    wanted = evaluate_job.Params(**{"prediction_field": "pred_m", **params})
-    return evaluate_job.work(Job(wanted, dataset, dataset.view(), {}, Monitor(), "ann", None))
+@pytest.fixture
+def evaluate(registry):
+    def run(dataset, secrets=None, **params):
+        wanted = evaluate_job.Params(**{"prediction_field": "pred_m", **params})
+        return evaluate_job.work(Job(wanted, dataset, dataset.view(), secrets or {}, Monitor(), "ann", odm.get_db_conn()))
+
+    return run
 
 
-def test_it_is_the_evaluation_of_fiftyone_on_what_was_not_learned_from(judged):
+def test_it_is_the_evaluation_of_fiftyone_on_what_was_not_learned_from(judged, evaluate):
     outcome = evaluate(judged)
     truth, said = TRUTH[:7], SAID[:7]
     assert outcome["counts"] == {"evaluated": 7, "learned_from": 1}
@@ -39,7 +45,7 @@ def test_it_is_the_evaluation_of_fiftyone_on_what_was_not_learned_from(judged):
     assert judged.values("eval_pred_m") == [True, False, True, True, False, False, True, None, None, None]
 
 
-def test_evaluating_again_replaces_its_own_evaluation(judged):
+def test_evaluating_again_replaces_its_own_evaluation(judged, evaluate):
     evaluate(judged)
     judged.match(fo.ViewField("pred_m.label") == "b").set_field("pred_m.label", "a").save()
     evaluate(judged)
@@ -47,7 +53,7 @@ def test_evaluating_again_replaces_its_own_evaluation(judged):
     assert judged.values("eval_pred_m")[3] is False
 
 
-def test_what_is_somebody_elses_is_left_alone(judged):
+def test_what_is_somebody_elses_is_left_alone(judged, evaluate):
     judged.add_sample_field("theirs", fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
     judged.set_values("theirs", [fo.Classification(label="a")] * len(judged))
     judged.exists("ground_truth").evaluate_classifications("theirs", gt_field="ground_truth", eval_key="mine")
@@ -58,12 +64,65 @@ def test_what_is_somebody_elses_is_left_alone(judged):
     assert judged.load_evaluation_results("mine") is not None
 
 
-def test_where_all_was_learned_from_nothing_is_judged(judged):
+def test_where_all_was_learned_from_nothing_is_judged(judged, evaluate):
     judged.tag_samples("train")
     with pytest.raises(InputError, match="neither of the tags train and val"):
         evaluate(judged)
 
 
-def test_a_missing_field_is_named(judged):
+def test_a_missing_field_is_named(judged, evaluate):
     with pytest.raises(InputError, match="'pred_x' does not exist"):
         evaluate(judged, prediction_field="pred_x")
+
+
+def test_what_a_version_or_its_ancestor_learned_from_is_left_out_whatever_its_tags_say(
+    judged, registry, tmp_path, evaluate
+):
+    ids = judged.values("id")
+    judged.add_sample_field("media_sha256", fo.StringField)
+    judged.set_values("media_sha256", [None, None, "c" * 64] + [None] * 7)
+    identity = str(judged._doc.id)
+    parent = version(registry, tmp_path, rows=[row(ids[0], "a", "train", "a" * 64, identity)])
+    rows = [row(ids[1], "a", "val", "b" * 64, identity), row("f" * 24, "a", "train", "c" * 64)]
+    rows += [row(ids[3], "b", "test", "d" * 64, identity), row(ids[4], "b", "train", "e" * 64, identity, used=False)]
+    child = version(registry, tmp_path, rows=rows, base_version=parent.name)
+    samples.prepare_label_field(judged, "pred_m", {samples.MODEL: child.name}, ["a", "b", "c", "d"])
+    secrets = {"MBARI_ARTIFACTS": str(tmp_path / "artifacts")}
+    for _ in range(2):  # by id of an ancestor, by id, by the bytes of another sample
+        outcome = evaluate(judged, secrets)
+        assert outcome["counts"] == {"evaluated": 4, "learned_from": 4}
+        assert judged.values("eval_pred_m") == [None, None, None, True, False, False, True, None, None, None]
+    assert "known by the tags" not in outcome["message"]
+    view = judged.load_evaluation_view("eval_pred_m")
+    assert view.values("id") == ids[3:7]
+    assert not [stage for stage in view._stages if isinstance(stage, fo.Select)]  # a list of ids would not fit
+
+    outcome = evaluate(judged)  # without the artifact root nobody can say
+    assert outcome["counts"] == {"evaluated": 7, "learned_from": 1}
+    assert f"What {child.name} was trained on is known by the tags train and val only" in outcome["message"]
+
+
+def test_a_model_that_is_not_registered_is_said_to_be_known_by_tags_only(judged, evaluate):
+    assert "known by the tags train and val only: There is no model" in evaluate(judged)["message"]
+
+
+def test_the_next_evaluation_says_what_a_review_won(judged, evaluate):
+    assert "last evaluation" not in evaluate(judged)["message"]
+    assert "last evaluation" not in evaluate(judged)["message"]
+    first = judged.skip(1).first()  # labelled a, predicted b
+    first["ground_truth"] = fo.Classification(label="b")
+    first.save()
+    said = evaluate(judged)["message"]
+    assert "Of the 7 ROIs that were in the last evaluation as well, 1 have another label now; 4 were right" in said
+    assert "5 are now" in said
+
+
+def test_a_field_of_marks_that_is_somebody_elses_is_refused(judged, evaluate):
+    judged.add_sample_field(focus_views.FIELD, fo.StringField)
+    with pytest.raises(InputError, match="'focus' exists and no evaluation of this suite made it"):
+        evaluate(judged)
+
+
+def test_a_field_is_not_held_against_itself(judged, evaluate):
+    with pytest.raises(InputError, match="against itself"):
+        evaluate(judged, label_field="pred_m")
