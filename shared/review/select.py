@@ -167,6 +167,7 @@ def choose(
     free = np.ones(count, bool) if open_ is None else np.asarray(open_, bool).copy()
     candidates = {kind: int(np.count_nonzero(chooser.mask(kind) & free)) for kind in KINDS}
     taken: dict[str, list[int]] = {kind: [] for kind in KINDS}
+    copies = vectors is None
     while (left := budget - sum(map(len, taken.values()))) > 0:
         have = {kind: int(np.count_nonzero(chooser.mask(kind) & free)) for kind in KINDS}
         if not sum(have.values()):
@@ -174,12 +175,13 @@ def choose(
         fixed = {} if rare_quota is None else {"rare": min(rare_quota - len(taken["rare"]), left)}
         found = 0
         for kind, quota in _share_out(left, have, fixed).items():
-            rows = chooser.take(kind, np.flatnonzero(chooser.mask(kind) & free), quota, taken)
+            rows = chooser.take(kind, np.flatnonzero(chooser.mask(kind) & free), quota, taken, copies)
             free[rows] = False
             taken[kind] += rows.tolist()
             found += len(rows)
-        if not found:
+        if not found and copies:
             break
+        copies = not found  # frames of one animal come when there is nothing else
     rows = np.array([row for kind in KINDS for row in taken[kind]], np.int64)
     kinds = [kind for kind in KINDS for _ in taken[kind]]
     return Selection(rows, kinds, [chooser.reason(k, r) for k, r in zip(kinds, rows.tolist(), strict=True)], candidates)
@@ -228,6 +230,7 @@ class _Chooser:
         self._examples = np.zeros(classes) if examples is None else np.asarray(examples, np.float64)
         self._checked = np.zeros(classes, np.int64) if checked is None else np.asarray(checked).copy()
         self._random = np.random.default_rng(seed)
+        self._far = 1.0 if vectors is None else spread.far_apart(vectors)
         sure = predictions.confidence >= confident
         self._novel = np.zeros(len(predictions), np.float32)
         if novelty is not None:
@@ -247,16 +250,16 @@ class _Chooser:
         """Which rows are candidates, bool (N,)."""
         return self._masks[kind]
 
-    def take(self, kind: str, rows: np.ndarray, count: int, taken: Mapping[str, list[int]]) -> np.ndarray:
-        """Chooses so many of these candidates at most."""
+    def take(self, kind: str, rows: np.ndarray, count: int, taken: Mapping[str, list[int]], copies: bool) -> np.ndarray:
+        """Chooses so many of these candidates at most; `copies`: frames of one animal too."""
         if count < 1 or not len(rows):
             return rows[:0]
         if kind == "confident":
             return self._spot_checks(rows, count)
         if kind == "rare":
-            return self._rare(rows, count, taken)
+            return self._rare(rows, count, taken, copies)
         score = self._novel if kind == "novel" else self._doubt()
-        return self._best(rows, score[rows], count, taken)
+        return self._best(rows, score[rows], count, taken, copies)
 
     def reason(self, kind: str, row: int) -> str:
         """Why a row was chosen; the texts of one class sort together."""
@@ -302,7 +305,7 @@ class _Chooser:
         ]
         return np.concatenate([*drawn, rows[:0]])
 
-    def _rare(self, rows: np.ndarray, count: int, taken: Mapping[str, list[int]]) -> np.ndarray:
+    def _rare(self, rows: np.ndarray, count: int, taken: Mapping[str, list[int]], copies: bool) -> np.ndarray:
         """Rows by the gain that is to be expected of looking at them.
 
         What is gained are examples of rare classes, and the next one of a class is worth less the more there are:
@@ -327,13 +330,17 @@ class _Chooser:
             examples = examples + chances[row]
 
         where = rows[pool]
-        return where[spread.pick(expected, count, self._at(where), self._known(taken), count_in)]
+        known = self._known(taken)
+        return where[spread.pick(expected, count, self._at(where), self._far, known, count_in, copies=copies)]
 
-    def _best(self, rows: np.ndarray, score: np.ndarray, count: int, taken: Mapping[str, list[int]]) -> np.ndarray:
+    def _best(
+        self, rows: np.ndarray, score: np.ndarray, count: int, taken: Mapping[str, list[int]], copies: bool
+    ) -> np.ndarray:
         """The rows with the highest scores that differ from one another."""
         pool = np.argsort(-score, kind="stable")[: max(POOL * count, FEWEST_POOLED)]
         where, scores = rows[pool], score[pool]
-        return where[spread.pick(lambda: scores, count, self._at(where), self._known(taken))]
+        known = self._known(taken)
+        return where[spread.pick(lambda: scores, count, self._at(where), self._far, known, copies=copies)]
 
     def _at(self, rows: np.ndarray) -> np.ndarray | None:
         return None if self._vectors is None else self._vectors[rows]

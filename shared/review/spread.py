@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-PAIRS = 1_000  # rows whose distances say what is near in a pool
+PAIRS = 1_000  # rows whose distances say what is near
+COPY = 0.25  # of what is far: nearer ones count as the same animal
 TILE = 4_096
 
 
@@ -47,33 +48,40 @@ def pick(
     score: Callable[[], np.ndarray],
     count: int,
     vectors: np.ndarray | None,
+    far: float = 1.0,
     before: np.ndarray | None = None,
     chosen: Callable[[int], None] = lambda row: None,
+    *,
+    copies: bool = True,
 ) -> np.ndarray:
     """Takes rows one by one, each time the one with the highest score times its distance from those taken.
 
-    This is greedy farthest-point selection (Gonzalez 1985) weighted by a score. Beyond what is far in this pool more
-    distance counts for nothing, so that a high score is not given up for an outlier.
+    This is greedy farthest-point selection (Gonzalez 1985) weighted by a score. Beyond what is far more distance
+    counts for nothing, so that a high score is not given up for an outlier.
 
     Args:
         score: gives the scores now, (M,), 0 and above; rows at 0 are never taken
         count: how many rows at most
         vectors: unit rows (M, D), or None where there are none: the scores alone decide
+        far: the distance from which two rows are different enough, see `far_apart`
         before: unit rows (K, D) that were taken earlier
         chosen: is told each row taken, so that the scores may change
+        copies: whether frames of one that was taken may be taken when there is nothing else
 
     Returns:
         the rows in the order they were taken
     """
     taken: list[int] = []
     apart = None if vectors is None else nearest(vectors, vectors[:0] if before is None else before)
-    far = 1.0 if vectors is None else _far(vectors)
     free: np.ndarray | None = None
     while len(taken) < count:
         scores = np.asarray(score(), np.float64)
         free = np.ones(len(scores), bool) if free is None else free
-        # A copy of what was taken comes after all others, but it comes.
-        worth = scores * free if apart is None else scores * free * (np.clip(apart / far, 0, 1) + 1e-6)
+        worth = scores * free
+        if apart is not None:
+            worth *= np.clip(apart / far, 0, 1) + 1e-6  # a copy of what was taken comes last
+            if not copies:
+                worth[apart < COPY * far] = 0
         row = int(worth.argmax()) if len(worth) else 0
         if not len(worth) or worth[row] <= 0:
             break
@@ -85,13 +93,18 @@ def pick(
     return np.array(taken, np.int64)
 
 
-def _far(vectors: np.ndarray) -> float:
-    """The distance from which two rows of a pool count as different animals of it."""
-    some = vectors[np.linspace(0, len(vectors) - 1, min(PAIRS, len(vectors))).astype(int)] if len(vectors) else vectors
+def far_apart(vectors: np.ndarray) -> float:
+    """The distance from which two of these unit rows are different enough not to be the same animal.
+
+    It is what 5 % of the pairs are nearer than; where one kind of animal is much of all, a quarter of the median.
+    """
+    vectors = (
+        vectors[np.linspace(0, len(vectors) - 1, min(PAIRS, len(vectors))).astype(int)] if len(vectors) else vectors
+    )
+    some = vectors[vectors.any(axis=1)]
     if len(some) < 2:
         return 1.0
     between = (1 - some @ some.T)[np.triu_indices(len(some), 1)]
-    # The nearest pairs are bursts of one animal; where the pool is little else, its typical distance says more.
     return max(float(np.quantile(between, 0.05)), float(np.median(between)) / 4, 1e-6)
 
 

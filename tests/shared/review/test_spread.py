@@ -16,7 +16,7 @@ def frames() -> np.ndarray:
 
 def test_no_two_frames_of_an_animal_while_there_are_others(frames):
     scores = np.linspace(1, 0.5, 200)  # the frames of an animal follow one another
-    picked = spread.pick(lambda: scores, 40, frames)
+    picked = spread.pick(lambda: scores, 40, frames, spread.far_apart(frames))
     assert len(set((picked // 5).tolist())) == 40
     without = spread.pick(lambda: scores, 40, None)
     assert without.tolist() == list(range(40))
@@ -24,10 +24,13 @@ def test_no_two_frames_of_an_animal_while_there_are_others(frames):
 
 def test_frames_of_an_animal_that_was_seen_come_after_the_others(frames):
     scores = np.r_[np.ones(100), np.full(100, 0.5)]
-    picked = spread.pick(lambda: scores, 20, frames, before=frames[:100:5])
+    far = spread.far_apart(frames)
+    picked = spread.pick(lambda: scores, 20, frames, far, before=frames[:100:5])
     assert (picked >= 100).all()
-    # They come all the same when there is nothing else.
-    assert len(spread.pick(lambda: scores[:100], 100, frames[:100], before=frames[:100:5])) == 100
+    # They come all the same when there is nothing else, unless they must not.
+    for copies, count in ((True, 100), (False, 0)):
+        found = spread.pick(lambda: scores[:100], 100, frames[:100], far, before=frames[:100:5], copies=copies)
+        assert len(found) == count
 
 
 def test_a_row_without_worth_is_never_taken_and_too_few_are_no_error(frames):
