@@ -37,7 +37,7 @@ def refusal(record: VersionRecord) -> str | None:
 
 
 def describe(record: VersionRecord, root: Artifacts, note: Note | None = None) -> Described:
-    """Adds a note, if one is given, renders the card with all notes, and stores it beside them.
+    """Adds a note, if given, renders the card with all notes and the newest focus list, and stores it beside them.
 
     Whoever adds a note at the same time adds another object, and whoever renders last has them all. The version's own
     card stays as it was published.
@@ -51,6 +51,7 @@ def describe(record: VersionRecord, root: Artifacts, note: Note | None = None) -
         InputError: the version has no card, or the note says nothing
         StorageError: the root fails, or the card is damaged
     """
+    from . import focus_list
     from .lineage import render  # takes long to import, and a form only asks for `refusal`
 
     if problem := refusal(record):
@@ -63,14 +64,16 @@ def describe(record: VersionRecord, root: Artifacts, note: Note | None = None) -
         above = "../" * key.count("/")
         plots = [f"{above}{record.key}/{name}" for name in sorted(record.files) if name.startswith(PLOTS)]
         while True:
-            known = notes.keys(root, record.name)
+            known = notes.keys(root, record.name), focus_list.keys(root, record.name)
             found = notes.read(root, record.name)
             text = render.markdown(card, found, plots)
+            if (focus := focus_list.newest(root, record.name)) is not None:
+                text += f"\n{focus_list.markdown(focus)}"
             path = folder / notes.CARD
             path.write_text(text, encoding="utf-8", newline="")
             root.put(key, path)
             # A note that came meanwhile is in the card of whoever added it, which this one may have replaced.
-            if notes.keys(root, record.name) == known:
+            if (notes.keys(root, record.name), focus_list.keys(root, record.name)) == known:
                 return Described(text, root.uri(key), found)
 
 

@@ -45,7 +45,7 @@ class Evaluation:
     """What an evaluation was made on.
 
     Attributes:
-        table: equally long lists of the N samples of the target: id, label, predicted, confidence, tags, ...
+        table: equally long lists of the N samples of the target, see `read`
         learned: which of them the model was trained or chosen on, bool (N,)
         record: the version that predicted; None where that is none of the registry
         remarks: what is not known
@@ -61,33 +61,44 @@ class Evaluation:
 
 def work(job: Job) -> dict[str, Any]:
     """Evaluates the predictions on the labelled samples of the target that were not learned from; see `evaluate`."""
-    return evaluate(job).result
+    return evaluate(job, read(job)).result
 
 
-def evaluate(job: Job) -> Evaluation:
+def read(job: Job, more: Mapping[str, str] | None = None) -> dict[str, list[Any]]:
+    """The columns that an evaluation needs of the target, and more of them by name and path.
+
+    Raises:
+        InputError: a field is missing, or the key is somebody else's
+    """
+    params = job.params
+    if problem := refusal(job.dataset, params):
+        raise InputError(problem)
+    columns = {
+        "label": f"{params.label_field}.label",
+        "predicted": f"{params.prediction_field}.label",
+        "prediction_id": f"{params.prediction_field}.id",
+        "confidence": f"{params.prediction_field}.confidence",
+        "tags": "tags",
+        "sha256": samples.HASH_FIELD,
+    }
+    return samples.read(job.view, {**columns, **(more or {})})
+
+
+def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
     """Evaluates the predictions on the labelled samples of the target that were not learned from.
 
     Left out are samples tagged train or val, and all that the version or one it was fine-tuned from was trained or
     chosen on, whatever their tags say now.
 
+    Args:
+        job: whose dataset gets the evaluation
+        table: of its target, see `read`
+
     Raises:
-        InputError: a field is missing, the key is somebody else's, or no sample can be judged
+        InputError: no sample can be judged
     """
     dataset, params = job.dataset, job.params
-    if problem := refusal(dataset, params):
-        raise InputError(problem)
     key = params.key
-    table = samples.read(
-        job.view,
-        {
-            "label": f"{params.label_field}.label",
-            "predicted": f"{params.prediction_field}.label",
-            "prediction_id": f"{params.prediction_field}.id",
-            "confidence": f"{params.prediction_field}.confidence",
-            "tags": "tags",
-            "sha256": samples.HASH_FIELD,
-        },
-    )
     labelled = np.array([None not in both for both in zip(table["label"], table["predicted"], strict=True)], dtype=bool)
     tagged = np.array([not set(LEARNED).isdisjoint(tags or ()) for tags in table["tags"]], dtype=bool)
     record, remarks = _record(job)

@@ -38,6 +38,12 @@ def refusal(dataset: fo.Dataset) -> str | None:
     return None
 
 
+def is_one(view: Any) -> bool:
+    """Whether a view is one of those that a list has saved."""
+    name = getattr(view, "name", None)
+    return bool(name and name.startswith(VIEWS))
+
+
 def last(dataset: fo.Dataset) -> Mapping[str, Any]:
     """What is known of the evaluation whose list the dataset has; empty where there is none."""
     field = dataset.get_field(FIELD)

@@ -1,0 +1,49 @@
+"""Focus lists beside a model version: the newest one that can be read counts."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared import focus_list
+from shared.artifacts import open_root
+
+AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return open_root(str(tmp_path), {})
+
+
+def made(at: datetime = AT, **fields) -> focus_list.FocusList:
+    item = focus_list.FocusItem(
+        number=1, kind="confused", name="a taken for b_c", sentence="3 of 9.", count=3, labels=3, top1=0.1, macro_f1=0.2
+    )
+    given = {"dataset": "d", "dataset_id": "0" * 24, "label_field": "g", "prediction_field": "p", "eval_key": "e"}
+    scores = {"evaluated": 1200, "learned_from": 4, "top1": 0.9, "macro_f1": 0.8, "items": [item]}
+    return focus_list.FocusList(at=at, **{**given, **scores, **fields})
+
+
+def test_the_newest_list_comes_back_as_it_was(root):
+    assert focus_list.newest(root, "m/1") is None
+    later = made(AT + timedelta(seconds=1), by="ann", remarks=["What it came from is not known."])
+    assert focus_list.add(root, "m/1", later).startswith(root.uri("focus/m/1/20260304T050608000000_"))
+    focus_list.add(root, "m/1", made())
+    focus_list.add(root, "m/2", made(AT + timedelta(days=1)))
+    assert focus_list.newest(root, "m/1").model_dump() == later.model_dump() | {
+        "items": [later.items[0].model_dump()],
+    }
+
+
+def test_a_damaged_list_is_passed_over(root, tmp_path):
+    focus_list.add(root, "m/1", made())
+    uri = focus_list.add(root, "m/1", made(AT + timedelta(hours=1)))
+    (tmp_path / "focus" / "m" / "1" / uri.rpartition("/")[2]).write_text("{")
+    assert focus_list.newest(root, "m/1").at == AT
+
+
+def test_markdown_says_the_items_in_their_order_and_shows_names_as_they_are():
+    text = focus_list.markdown(made())
+    assert "04 March 2026, on 1,200 labelled ROIs" in text
+    assert "1. a taken for b\\_c (3): 3 of 9." in text
+    assert "Nothing stands out." in focus_list.markdown(made(items=[]))
