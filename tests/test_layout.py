@@ -17,8 +17,8 @@ SHARED = ROOT / "shared"
 PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/fiftyone.yml"))
 PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
 # Modules of shared/ that may know FiftyOne; each package has one such door, named store.py.
-DOORS = ("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "media")
-JOBS = ("split_job", "train_job", "apply_job", "evaluate_job")
+DOORS = ("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "selected", "media")
+JOBS = ("split_job", "train_job", "apply_job", "evaluate_job", "focus_job", "select_job")
 KNOW_FIFTYONE = {f"{module}.py" for module in (*DOORS, *JOBS)}
 # Not to be imported before an operator runs: together they take many seconds.
 HEAVY = {

@@ -2,5 +2,6 @@
 
 from .accept_predictions import AcceptPredictions
 from .apply_model import ApplyModel
+from .evaluate_predictions import EvaluatePredictions
 
-OPERATORS = (ApplyModel, AcceptPredictions)
+OPERATORS = (ApplyModel, AcceptPredictions, EvaluatePredictions)

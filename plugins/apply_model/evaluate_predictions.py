@@ -1,0 +1,50 @@
+"""`evaluate_predictions`: the form; the work is in `shared/focus_job.py`."""
+
+from typing import Any
+
+from .shared import focus_job, focus_views, samples
+from .shared.forms import Form
+from .shared.operators import Job, Spec, SuiteOperator
+from .shared.runs import claim
+
+OWN = ("id", "filepath", "created_at", "last_modified_at", samples.HASH_FIELD, *focus_views.KINDS)
+
+
+class EvaluatePredictions(SuiteOperator):
+    """Says how good predictions are, and where to look first."""
+
+    spec = Spec(
+        name="evaluate_predictions",
+        label="Evaluate predictions",
+        description="Predictions against labels in the Model Evaluation panel, and a list of where to look first",
+        icon="troubleshoot",
+        risk="medium",
+    )
+    Params = focus_job.Params
+
+    def form(self, form: Form) -> None:
+        """Draws the inputs."""
+        dataset = form.ctx.dataset
+        have = [name for name in samples.label_fields(dataset) if samples.writer(dataset, name)]
+        form.choice("prediction_field", [(name, name) for name in have], free=True)
+        if not have:
+            form.notice("No model of this suite has labelled these ROIs yet: run 'Apply a classifier' first.")
+        form.label_field()
+        form.field("eval_key")
+        sliced = samples.fields(dataset, *focus_job.SLICED)
+        form.choice("slices", [(name, name) for name in sliced if name not in OWN], free=True, several=True)
+        if focus_views.is_one(form.ctx.view):
+            form.warning("This is a view of the focus list: choose the dataset as target to evaluate all of it again.")
+        if form.value("prediction_field"):
+            params = focus_job.Params(**{name: form.value(name) for name in focus_job.Params.model_fields})
+            if problem := focus_job.refusal(dataset, params):
+                form.error(problem)
+
+    def run_name(self, params: Any, count: int | None) -> str:
+        """Such as "Evaluate pred_ptvr_a1b2c3 on 1,144 ROIs"."""
+        return f"Evaluate {params.prediction_field} on {count:,} ROIs"
+
+    def work(self, job: Job) -> dict[str, Any]:
+        """Evaluates, unless another run does on this dataset: both would write the same marks and views."""
+        claim(job.db, job.run.id, f"evaluate/{job.dataset._doc.id}")
+        return focus_job.work(job)

@@ -1,0 +1,293 @@
+"""`evaluate_predictions` between a dataset and `review.focus`: evaluates, ranks what is weak, and has it written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+from pydantic import Field
+
+from . import evaluate_job, focus_views, samples, vectors
+from .errors import InputError, SuiteError
+from .operators import Job
+
+if TYPE_CHECKING:
+    from .evaluate_job import Evaluation
+    from .review.focus import Item, Predictions
+    from .review.wrong_labels import WrongLabels
+
+SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
+REVIEWED = "reviewed"  # the tag of what a person has looked at
+LOGITS = 10_000  # samples whose logits are read at a time: of 200 each, 16 MB
+
+
+class Params(evaluate_job.Params):
+    """Parameters of `evaluate_predictions`."""
+
+    slices: list[str] = Field(
+        default=[],
+        description="Sample fields, such as depth, collection or date: where, alone or two together, the model is weak",
+    )
+
+
+def refusal(dataset: fo.Dataset, params: Any) -> str | None:
+    """Why an evaluation cannot be made, or its focus list not be written, if so."""
+    for name in params.slices:
+        if not samples.has_path(dataset, name):
+            return f"The dataset has no field {name!r} to slice by."
+    return evaluate_job.refusal(dataset, params)
+
+
+def work(job: Job) -> dict[str, Any]:
+    """Evaluates the predictions on the target, and says where to look, in a table, in saved views and on the card.
+
+    Raises:
+        InputError: a field is missing, not the suite's, or cannot be sliced by; or no sample can be judged
+    """
+    from .review import focus
+
+    if problem := refusal(job.dataset, job.params):
+        raise InputError(problem)
+    table = evaluate_job.read(job, {f"slice {name}": name for name in job.params.slices})
+    cut = _sliced(job, table)
+    made = evaluate_job.evaluate(job, table)
+    found = _predictions(job, made, cut)
+    doubts, remarks = _wrong_labels(job, made, found)
+    job.run.progress(0, 0, "Looking for what is weak")
+    suspects = None if doubts is None else focus.Suspects(doubts.indices, doubts.suggested[doubts.indices])
+    items = focus.rank(found, suspects)
+    job.run.progress(0, 0, "Saving views")
+    views = focus_views.write(
+        job.dataset,
+        made.table["id"],
+        items,
+        job.params.prediction_field,
+        {} if doubts is None else _doubts(made, found, doubts),
+        {"eval_key": job.params.key, "at": datetime.now(UTC).isoformat(timespec="seconds"), "views": len(items)},
+    )
+    if job.params.slices and found.days is None:
+        remarks.append("No field to slice by has dates: class mix is not held against that of earlier seasons.")
+    remarks += _keep(job, made, items, remarks)
+    return _result(made, items, views, remarks)
+
+
+def _sliced(job: Job, table: Mapping[str, list[Any]]) -> dict[str, list[str | None]]:
+    """The names of the slices, by field.
+
+    Raises:
+        InputError: a field cannot be sliced by
+    """
+    from . import slices
+
+    for name in job.params.slices:
+        if problem := slices.why_not(table[f"slice {name}"]):
+            raise InputError(f"The field {name!r} cannot be sliced by: {problem}.")
+    return {name: slices.values(table[f"slice {name}"]) for name in job.params.slices}
+
+
+def _predictions(job: Job, made: Evaluation, cut: Mapping[str, list[str | None]]) -> Predictions:
+    from .review.focus import Predictions
+
+    table = made.table
+    classes = sorted({name for column in ("label", "predicted") for name in table[column] if name is not None})
+    dated = [name for name in cut if isinstance(job.dataset.get_field(name), (fo.DateField, fo.DateTimeField))]
+    return Predictions(
+        classes,
+        _coded(table["label"], classes),
+        _coded(table["predicted"], classes),
+        np.array([np.nan if value is None else value for value in table["confidence"]], dtype=np.float64),
+        made.learned,
+        cut,
+        _days(table[f"slice {dated[0]}"]) if dated else None,
+        [name for name in cut if isinstance(job.dataset.get_field(name), fo.StringField)],
+    )
+
+
+def _coded(names: Sequence[str | None], classes: Sequence[str]) -> np.ndarray:
+    """Names as positions among the classes, int64 (N,); -1 for any other, and for None."""
+    number = {name: i for i, name in enumerate(classes)}
+    return np.fromiter((-1 if name is None else number.get(name, -1) for name in names), np.int64, len(names))
+
+
+def _days(values: Sequence[date | None]) -> np.ndarray:
+    return np.array([None if v is None else v.isoformat()[:10] for v in values], dtype="datetime64[D]")
+
+
+# Wrong labels
+
+
+def _wrong_labels(job: Job, made: Evaluation, found: Predictions) -> tuple[WrongLabels | None, list[str]]:
+    """Labels that look wrong, of all that are labelled, learned from or not; and a line on how they were looked for.
+
+    What a person has reviewed is not doubted again.
+    """
+    from .review import wrong_labels
+
+    labelled = job.view.exists(f"{job.params.label_field}.label")
+    place = {identity: row for row, identity in enumerate(made.table["id"])}
+    remarks: list[str] = []
+    result = None
+    if field := _vector_field(job.dataset):
+        try:
+            features = _features(labelled, field, place)
+        except InputError as error:
+            remarks.append(str(error))
+        else:
+            result = wrong_labels.find(found.truth, features, None, len(found.classes), monitor=job.run)
+            remarks.append(f"Wrong labels were looked for by the vectors in {field!r}, in all that are labelled.")
+    elif (logits := _logits(job, labelled, place)) is not None:
+        names, probabilities = logits
+        given = _coded(made.table["label"], names)
+        result = _renamed(wrong_labels.find(given, None, probabilities, len(names), monitor=job.run), names, found)
+        remarks.append(
+            "Wrong labels were looked for by the stored logits, which find few among those that were learned from: run "
+            "'Compute embeddings' for more."
+        )
+    else:
+        remarks.append("Wrong labels were not looked for: run 'Compute embeddings', or store logits, first.")
+    if result is None:
+        return None, [*remarks, "It was stopped before all labels were looked at."] if job.run.stopping() else remarks
+    seen = np.array([REVIEWED in (tags or ()) for tags in made.table["tags"]], dtype=bool)
+    return wrong_labels.WrongLabels(result.indices[~seen[result.indices]], result.quality, result.suggested), remarks
+
+
+def _vector_field(dataset: fo.Dataset) -> str | None:
+    """The field of vectors to look for wrong labels with: one of this suite before any other."""
+    have = [name for name in samples.fields(dataset, fo.VectorField) if vectors.holds_any(dataset, name)]
+    return min(have, key=lambda name: (vectors.made_by(dataset, name) is None, name), default=None)
+
+
+def _features(view: Any, field: str, place: Mapping[str, int]) -> np.ndarray:
+    """The vectors of all samples of the target, float32 (N, D), NaN where there is none."""
+    ids, known, _ = vectors.read(view, field)
+    features = np.full((len(place), known.shape[1]), np.nan, dtype=np.float32)
+    there = [row for row, identity in enumerate(ids) if identity in place]
+    features[[place[ids[row]] for row in there]] = known[there]
+    return features
+
+
+def _logits(job: Job, view: Any, place: Mapping[str, int]) -> tuple[list[str], np.ndarray] | None:
+    """The model's classes and the probabilities (N, C) of all samples, NaN where none is stored; None without any."""
+    from scipy.special import softmax
+
+    field = job.params.prediction_field
+    names = (job.dataset.get_field(field).info or {}).get("classes")
+    if not names:
+        return None
+    found = np.full((len(place), len(names)), np.nan, dtype=np.float32)
+    some = False
+    for batch in samples.batches(view, {"logits": f"{field}.logits"}, LOGITS):
+        rows = [
+            (place[identity], logits)
+            for identity, logits in zip(batch["id"], batch["logits"], strict=True)
+            if identity in place and logits is not None and len(logits) == len(names)
+        ]
+        if rows:
+            some = True
+            found[[row for row, _ in rows]] = softmax(np.array([logits for _, logits in rows], np.float32), axis=1)
+    return (list(names), found) if some else None
+
+
+def _renamed(result: WrongLabels | None, names: Sequence[str], found: Predictions) -> WrongLabels | None:
+    """The same with what is suggested as positions among the classes of the list; what is not there is left out."""
+    from .review.wrong_labels import WrongLabels
+
+    if result is None:
+        return None
+    position = np.append(_coded(names, found.classes), -1)  # -1 stays -1
+    suggested = position[result.suggested]
+    return WrongLabels(result.indices[suggested[result.indices] >= 0], result.quality, suggested)
+
+
+def _doubts(made: Evaluation, found: Predictions, doubts: WrongLabels) -> dict[str, tuple[float, str]]:
+    """For each sample whose label looks wrong how well it fits, and what it looks like instead."""
+    return {
+        made.table["id"][row]: (float(doubts.quality[row]), found.classes[doubts.suggested[row]])
+        for row in doubts.indices.tolist()
+    }
+
+
+# Keeping and saying
+
+
+def _keep(job: Job, made: Evaluation, items: Sequence[Item], remarks: Sequence[str]) -> list[str]:
+    """Stores the list beside the model version and renders its card anew; returns what should be said of that."""
+    from . import describing, focus_list
+    from .artifacts import open_root
+
+    record = made.record
+    if record is None:
+        return []
+    try:
+        root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
+        focus_list.add(root, record.name, _list(job, made, items, remarks))
+        if describing.refusal(record):
+            return [f"The list is kept beside {record.name}."]
+        described = describing.describe(record, root)
+    except SuiteError as error:
+        return [f"The list could not be kept beside {record.name}: {error}"]
+    return [f"The list is on the card of {record.name} as well: {described.uri}."]
+
+
+def _list(job: Job, made: Evaluation, items: Sequence[Item], remarks: Sequence[str]) -> Any:
+    from .focus_list import FocusItem, FocusList
+
+    result = made.result
+    return FocusList(
+        at=datetime.now(UTC),
+        by=job.user,
+        dataset=job.dataset.name,
+        dataset_id=str(job.dataset._doc.id),
+        label_field=job.params.label_field,
+        prediction_field=job.params.prediction_field,
+        eval_key=job.params.key,
+        evaluated=result["counts"]["evaluated"],
+        learned_from=result["counts"]["learned_from"],
+        top1=result["top1"],
+        macro_f1=result["macro_f1"],
+        remarks=[*made.remarks, *remarks],
+        items=[
+            FocusItem(
+                number=number,
+                kind=item.kind,
+                name=item.name,
+                sentence=item.sentence,
+                count=item.count,
+                labels=item.labels,
+                top1=item.top1,
+                macro_f1=item.macro_f1,
+                p=item.p,
+            )
+            for number, item in enumerate(items, start=1)
+        ],
+    )
+
+
+def _result(made: Evaluation, items: Sequence[Item], views: Sequence[str], remarks: Sequence[str]) -> dict[str, Any]:
+    said = [made.result["message"]]
+    if items:
+        said.append(
+            f"Look first into {items[0].name!r}; all {len(items)} items of the list have saved views 'focus ...'."
+        )
+    else:
+        said.append("Nothing stands out that would be worth a look.")
+    result = {**made.result, "message": " ".join([*said, *remarks])}
+    result["focus"] = [
+        {
+            "number": number,
+            "where to look": item.name,
+            "ROIs": item.count,
+            "labels to win": round(item.labels, 1),
+            "top-1": f"+{item.top1:.3f}",
+            "macro F1": f"+{item.macro_f1:.3f}",
+            "what was found": item.sentence,
+        }
+        for number, item in enumerate(items, start=1)
+    ]
+    result["saved_views"] = list(views)
+    if views:
+        result["open_view"] = views[0]
+    return result
