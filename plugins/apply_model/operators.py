@@ -3,5 +3,6 @@
 from .accept_predictions import AcceptPredictions
 from .apply_model import ApplyModel
 from .evaluate_predictions import EvaluatePredictions
+from .select_for_review import SelectForReview
 
-OPERATORS = (ApplyModel, AcceptPredictions, EvaluatePredictions)
+OPERATORS = (ApplyModel, AcceptPredictions, EvaluatePredictions, SelectForReview)

@@ -17,7 +17,7 @@ from .stores.base import SourceId
 MARKER = "needs-sync"
 SYNCED = "synced"
 # Tags that the suite itself sets or reads; never taken for a label, nor for one nearly typed right.
-OWN_TAGS = frozenset({"train", "val", "test", "unreadable", "reviewed", SYNCED, MARKER})
+OWN_TAGS = frozenset({"train", "val", "test", "unreadable", "review", "reviewed", SYNCED, MARKER})
 
 COLUMNS = ("id", "source_id", "label", "stored", "tags", "label_tags")
 
