@@ -44,7 +44,7 @@ def _photograph(dataset) -> None:
         for field in dataset.get_field_schema(embedded_doc_type=fo.Classification):
             if field not in SHOWN:
                 person.hide(field)
-        person.open_panel("Model lineage")
+        person.open_panel("Model lineage", "Click a version")
         person.open_row("candidate")
         person.figures(1)
         person.look(LINEAGE)

@@ -155,11 +155,20 @@ class Person:
         self._until_there(self.page.get_by_text("Unsaved", exact=True), workspace)
         workspace.click()
 
-    def open_panel(self, name: str) -> None:
-        """Opens a panel by the plus sign beside the tab of the samples; it takes the right half of the window."""
-        choice = self.page.get_by_text(name, exact=True)
-        self._until_there(self.page.locator("[title='New panel']").first, choice)
-        choice.click()
+    def open_panel(self, name: str, shows: str) -> None:
+        """Opens a panel by the plus sign beside the tab of the samples, and waits until a text is in it."""
+        choice, shown = self.page.get_by_text(name, exact=True).first, self.page.get_by_text(shows).first
+        for _ in range(SECONDS // 15):
+            if not choice.is_visible():
+                self._until_there(self.page.locator("[title='New panel']").first, choice)
+            choice.click()  # in the list; or on the tab of the panel, where it is open already
+            try:  # a session that connects again takes what was just opened away
+                shown.wait_for(timeout=15_000)
+                return
+            except self._timeout:
+                continue
+        self.look("not-seen")
+        raise AssertionError(f"the panel {name} does not show {shows!r}")
 
     def open_row(self, text: str) -> None:
         """Clicks a row of a table by a text in it."""

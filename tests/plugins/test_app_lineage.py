@@ -51,7 +51,7 @@ def person(plankton, trained, folder):
 def test_a_model_is_looked_up_read_and_applied(person, trained):
     first, second = trained
     person.open_app(TOTAL)
-    person.open_panel("Model lineage")
+    person.open_panel("Model lineage", "Click a version")
     listed = person.table(*HEADER)
     assert [row[:2] for row in listed] == [[second.name, "candidate"], [first.name, "production"]]
     assert {row[4] for row in listed} == {first.manifest_digest[:8]}
