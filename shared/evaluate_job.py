@@ -101,9 +101,7 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
     key = params.key
     labelled = np.array([None not in both for both in zip(table["label"], table["predicted"], strict=True)], dtype=bool)
     tagged = np.array([not set(LEARNED).isdisjoint(tags or ()) for tags in table["tags"]], dtype=bool)
-    record, remarks = _record(job)
-    job.run.progress(0, 0, "Looking up what the model was trained on")
-    known = _seen(job, record, table, remarks)
+    record, known, remarks = learned_from(job, table)
     learned = tagged | known
     count, left = int((labelled & ~learned).sum()), int((labelled & learned).sum())
     if not count:
@@ -155,6 +153,21 @@ def taken(dataset: fo.Dataset, key: str) -> str | None:
 # What was learned from
 
 
+def learned_from(job: Job, table: Mapping[str, list[Any]]) -> tuple[VersionRecord | None, np.ndarray, list[str]]:
+    """Which samples the version that wrote the predictions, or one that it came from, has learned from.
+
+    Args:
+        job: whose parameters name the prediction field
+        table: the columns "id" and "sha256" of N samples
+
+    Returns:
+        the version, None where that is none of the registry; bool (N,); and what is not known, in sentences
+    """
+    record, remarks = _record(job)
+    job.run.progress(0, 0, "Looking up what the model was trained on")
+    return record, _seen(job, record, table, remarks), remarks
+
+
 def _record(job: Job) -> tuple[VersionRecord | None, list[str]]:
     """The version that wrote the predictions, and a remark where there is none."""
     from .lineage.registry import Registry, is_registered
@@ -166,7 +179,7 @@ def _record(job: Job) -> tuple[VersionRecord | None, list[str]]:
         try:
             return Registry(job.db).resolve(name), []
         except SuiteError as error:
-            why = str(error)
+            why = str(error).rstrip(".")
     return None, [
         f"What the predictions in {field!r} were learned from is known by the tags train and val only: {why}."
     ]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import clustered, samples, selected, vectors
+from . import clustered, evaluate_job, samples, selected, vectors
 from .errors import InputError
 from .operators import Job
+from .sync.corrections import OWN_TAGS
 
 if TYPE_CHECKING:
     from .review.calibration import Calibration
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .review.precision import Precision
     from .review.select import Predictions, Selection
 
-LEARNED = ("train", "val")
+MODEL_KNOWS = "learned from (train, val)"
 SIZE = 10_000  # samples read at a time: of 200 logits each, 16 MB
 MOST_VAL = 20_000  # predictions that the temperature is found with
 
@@ -68,13 +69,17 @@ class Scale:
 
 @dataclass(frozen=True)
 class Table:
-    """The target's predictions: N sample ids, what is said of them, which may be chosen, and why others may not."""
+    """The target's predictions: N sample ids, what is said of them, which may be chosen, and why others may not.
+
+    `remarks` are sentences about what is not known.
+    """
 
     ids: list[str]
     predictions: Predictions
     open_: np.ndarray
     unclustered: np.ndarray | None
     left_out: Counter[str]
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -183,10 +188,17 @@ def work(job: Job) -> Outcome | None:
     views = selected.write(
         dataset, params.prediction_field, params.confident, dict(zip(ids, chosen.reasons, strict=True)), kinds
     )
-    rows = chosen.rows[np.array(chosen.kinds) == "confident"]
     of = table.predictions
+    drawn = of.predicted[chosen.rows[np.array(chosen.kinds) == "confident"]]
+    # Of what may be chosen alone: the model is better on what it has learned from.
     by_class = precision.by_class(
-        of.classes, of.predicted, of.confidence, params.confident, rows, before.checked, before.right
+        of.classes,
+        of.predicted[table.open_],
+        of.confidence[table.open_],
+        params.confident,
+        np.bincount(drawn, minlength=len(of.classes)),
+        before.checked,
+        before.right,
     )
     return Outcome(table, chosen, scale, by_class, before, near, known, views)
 
@@ -235,18 +247,20 @@ def _read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table
     ids: list[str] = []
     open_: list[bool] = []
     unclustered: list[bool] = []
+    hashes: list[Any] = []
     parts: list[dict[str, np.ndarray]] = []
     left_out: Counter[str] = Counter()
     done = 0
     for batch in samples.batches(job.view, columns, SIZE):
         have = [i for i, name in enumerate(batch["predicted"]) if name is not None]
         done += len(batch["id"])
-        left_out["no prediction"] += len(batch["id"]) - len(have)
+        left_out["without a prediction"] += len(batch["id"]) - len(have)
         if have:
             ids += [batch["id"][i] for i in have]
             said = [_why_not(batch["tags"][i], batch["label"][i], params) for i in have]
             left_out.update(why for why in said if why)
             open_ += [why is None for why in said]
+            hashes += [batch["sha256"][i] for i in have]
             if params.cluster_field:
                 unclustered += [batch["cluster"][i] is None for i in have]
             parts.append(_part(batch, have, number, scale.temperature, rare))
@@ -258,13 +272,19 @@ def _read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     predictions = select.Predictions(list(number), rare=rare, **joined)
     loose = np.array(unclustered) if params.cluster_field else None
-    return Table(ids, predictions, np.array(open_), loose, +left_out)
+    free = np.array(open_)
+    remarks: list[str] = []
+    if not params.only_unlabelled:  # the model may have learned from ROIs whose tags have changed since
+        _, learned, remarks = evaluate_job.learned_from(job, {"id": ids, "sha256": hashes})
+        left_out[MODEL_KNOWS] += int((free & learned).sum())
+        free &= ~learned
+    return Table(ids, predictions, free, loose, +left_out, remarks)
 
 
 def _columns(params: Any, scale: Scale) -> dict[str, str]:
     field = params.prediction_field
     columns = {"predicted": f"{field}.label", "confidence": f"{field}.confidence", "tags": "tags"}
-    columns["label"] = f"{params.label_field}.label"
+    columns |= {"label": f"{params.label_field}.label", "sha256": samples.HASH_FIELD}
     return columns if scale.temperature is None else {**columns, "logits": f"{field}.logits"}
 
 
@@ -278,11 +298,11 @@ def _why_not(tags: Sequence[str], label: str | None, params: Any) -> str | None:
     tagged = set(tags or ())
     if selected.DONE in tagged:
         return "reviewed before"
-    if tagged & set(LEARNED):
-        return "learned from (train, val)"
+    if tagged & set(evaluate_job.LEARNED):
+        return MODEL_KNOWS
     if samples.UNREADABLE in tagged:
         return "unreadable"
-    return "has a label" if params.only_unlabelled and label else None
+    return "labelled before" if params.only_unlabelled and label else None
 
 
 def _part(
@@ -327,7 +347,9 @@ def _checked(dataset: Any, params: Any, classes: Sequence[str], scale: Scale) ->
             continue
         part = _part(batch, have, number, scale.temperature, np.zeros(0, np.int64))
         for i, of, confidence in zip(have, part["predicted"], part["confidence"], strict=True):
-            said = [tag for tag in batch["tags"][i] or () if tag in number]  # a correction that is not applied yet
+            said = [
+                tag for tag in batch["tags"][i] or () if tag in number and tag not in OWN_TAGS
+            ]  # a correction that is not applied yet
             truth = said[0] if len(said) == 1 else batch["label"][i]
             if truth is None:
                 unsaid += 1

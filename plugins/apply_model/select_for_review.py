@@ -141,6 +141,7 @@ def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> 
             f"{100 * found.before:.1f} % before and {100 * found.after:.1f} % after."
         )
     said.append(outcome.scale.why_not)
+    said += table.remarks
     said += _unknown(near, outcome.before.unsaid)
     return " ".join(filter(None, said))
 

@@ -43,7 +43,7 @@ def by_class(
     predicted: np.ndarray,
     confidence: np.ndarray,
     confident: float,
-    spot_checks: np.ndarray,
+    to_check: np.ndarray,
     checked: np.ndarray,
     right: np.ndarray,
 ) -> list[Precision]:
@@ -54,7 +54,7 @@ def by_class(
         predicted: the class of each prediction, (N,)
         confidence: its probability, (N,)
         confident: the confidence from which one is a confident one
-        spot_checks: the rows that were chosen as spot checks now, (K,)
+        to_check: spot checks of each class that were chosen now, (C,)
         checked: spot checks of each class that were reviewed before, (C,)
         right: how many of them were right, (C,)
     """
@@ -63,13 +63,12 @@ def by_class(
     every = np.bincount(predicted, minlength=count)
     certain = np.bincount(predicted[sure], minlength=count)
     total = np.bincount(predicted[sure], weights=confidence[sure], minlength=count)
-    now = np.bincount(predicted[spot_checks], minlength=count)
     found = []
     for number in np.argsort(-every, kind="stable").tolist():
         if not every[number]:
             continue
         expected = float(total[number] / certain[number]) if certain[number] else None
-        known, new = int(checked[number]), int(now[number])
+        known, new = int(checked[number]), int(to_check[number])
         hits = int(right[number]) + round(new * (expected or 0.0))
         found.append(
             Precision(

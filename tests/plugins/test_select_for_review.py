@@ -102,6 +102,7 @@ def test_the_model_is_calibrated_on_val_and_that_is_said(predicted):
     assert row["temperature"] == pytest.approx(3, rel=0.25)
     assert row["after"] < row["calibration error before"]
     assert "Calibrated on 100 ROIs of val" in done["message"]
+    assert sum(r["predictions"] for r in done["precision_by_class"]) == NEW
     # So fewer predictions are confident than the stored confidences say.
     sure = predicted.match_tags("val", bool=False).match(ViewField("pred.confidence") >= 0.9).count()
     assert sum(r["confident"] for r in done["precision_by_class"]) < sure
@@ -171,6 +172,17 @@ def test_spot_checks_of_another_model_say_nothing_of_this_one(predicted):
     done = choose(predicted)
     assert sum(row["checked"] for row in done["precision_by_class"]) == 0
     assert predicted.match_tags("reviewed").exists("review_reason").count() == 0
+
+
+def test_labelled_ones_are_chosen_where_asked_but_none_that_was_learned_from(predicted):
+    predicted.untag_samples("val")
+    predicted.limit(50).tag_samples("train")
+    with pytest.raises(ExecutionError, match="nothing to choose from: 50 "):
+        choose(predicted.limit(LABELLED))
+    done = choose(predicted.limit(LABELLED), only_unlabelled=False, budget=100)
+    assert predicted.match_tags("review").values("id") == predicted.skip(50).limit(50).values("id")
+    assert done["not_chosen"] == [{"why": "learned from (train, val)", "ROIs": 50}]
+    assert "known by the tags train and val only" in done["message"]
 
 
 def test_frames_of_one_animal_are_not_chosen_together(predicted):

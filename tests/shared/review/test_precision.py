@@ -11,7 +11,7 @@ def test_expected_and_shown_precision_by_class():
     predicted = np.array([0, 0, 0, 0, 1, 1, 2])
     confidence = np.array([0.9, 1.0, 0.95, 0.2, 0.99, 0.5, 0.1], np.float32)
     none = np.zeros(4, int)
-    rows = by_class(["a", "b", "c", "d"], predicted, confidence, 0.9, np.array([0, 1, 4]), none, none)
+    rows = by_class(["a", "b", "c", "d"], predicted, confidence, 0.9, np.array([2, 1, 0, 0]), none, none)
     assert [(row.name, row.predictions, row.confident, row.to_check) for row in rows] == [
         ("a", 4, 3, 2),
         ("b", 2, 1, 1),
@@ -26,6 +26,6 @@ def test_expected_and_shown_precision_by_class():
 def test_what_was_checked_before_narrows_the_interval():
     predicted, confidence = np.zeros(1000, int), np.full(1000, 0.95)
     checked, right = np.array([50]), np.array([40])
-    (row,) = by_class(["a"], predicted, confidence, 0.9, np.arange(20), checked, right)
+    (row,) = by_class(["a"], predicted, confidence, 0.9, np.array([20]), checked, right)
     assert row.shown == wilson(40, 50)
     assert row.after == wilson(59, 70)
