@@ -10,7 +10,7 @@ import fiftyone as fo
 import numpy as np
 from pydantic import Field
 
-from . import evaluate_job, focus_views, samples, vectors
+from . import evaluate_job, focus_views, samples, selected, vectors
 from .errors import InputError, SuiteError
 from .operators import Job
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .review.wrong_labels import WrongLabels
 
 SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
-REVIEWED = "reviewed"  # the tag of what a person has looked at
 LOGITS = 10_000  # samples whose logits are read at a time: of 200 each, 16 MB
 
 
@@ -150,7 +149,7 @@ def _wrong_labels(job: Job, made: Evaluation, found: Predictions) -> tuple[Wrong
         remarks.append("Wrong labels were not looked for: run 'Compute embeddings', or store logits, first.")
     if result is None:
         return None, [*remarks, "It was stopped before all labels were looked at."] if job.run.stopping() else remarks
-    seen = np.array([REVIEWED in (tags or ()) for tags in made.table["tags"]], dtype=bool)
+    seen = np.array([selected.DONE in (tags or ()) for tags in made.table["tags"]], dtype=bool)
     return wrong_labels.WrongLabels(result.indices[~seen[result.indices]], result.quality, result.suggested), remarks
 
 

@@ -1,0 +1,84 @@
+"""What the focus list is made from: logits where there are no vectors, dates, slices; and what is said of it."""
+
+from datetime import datetime
+
+import fiftyone as fo
+import fiftyone.core.odm as odm
+import numpy as np
+import pytest
+
+from shared import focus_job, samples
+from shared.operators import Job
+from shared.runs import Monitor
+
+CLASSES = ["Calanus", "Metridia", "detritus"]
+
+
+class Stopped(Monitor):
+    """Somebody has asked for an end."""
+
+    def stopping(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def seasons(dataset, registry):
+    """Two Julys of 90 ROIs; in the second one 45 more are called detritus; 5 labels are wrong."""
+    rng, n = np.random.default_rng(3), 180
+    truth = np.arange(n) % 3
+    predicted = truth.copy()
+    predicted[90:150] = 2
+    labels = truth.copy()
+    labels[:5] = (truth[:5] + 1) % 3
+    logits = np.eye(3)[predicted] * 5 + rng.normal(0, 0.1, (n, 3))
+    dataset.add_samples([fo.Sample(filepath=f"/nowhere/{i}.png") for i in range(n)])
+    dataset.set_values("ground_truth", [fo.Classification(label=CLASSES[i]) if i >= 0 else None for i in labels])
+    samples.prepare_label_field(dataset, "pred_m", {samples.MODEL: "m/1", "classes": CLASSES[::-1]}, CLASSES[::-1])
+    found = [
+        fo.Classification(label=CLASSES[p], confidence=0.9, logits=row[::-1])
+        for p, row in zip(predicted, logits, strict=True)
+    ]
+    dataset.set_values("pred_m", found)
+    dataset.set_values("taken", [datetime(2014 + i // 90, 7, 1 + i % 30, 12) for i in range(n)])
+    dataset.set_values("site", ["north"] * n)
+    return dataset
+
+
+def evaluate(dataset, monitor=None, **params):
+    wanted = focus_job.Params(prediction_field="pred_m", **params)
+    return focus_job.work(Job(wanted, dataset, dataset.view(), {}, monitor or Monitor(), "ann", odm.get_db_conn()))
+
+
+def test_logits_serve_where_there_are_no_vectors(seasons):
+    for sample in seasons.skip(90).iter_samples(autosave=True):
+        sample["ground_truth"] = None
+    done = evaluate(seasons)
+    assert "by the stored logits" in done["message"]
+    (name,) = [name for name in done["saved_views"] if "Labels that look wrong" in name]
+    view = seasons.load_saved_view(name)
+    assert set(view.values("id")) == set(seasons.limit(5).values("id"))
+    assert view.values("focus_suggested") == view.values("pred_m.label")
+
+
+def test_a_season_is_held_against_earlier_ones_where_a_field_has_dates(seasons):
+    done = evaluate(seasons, slices=["taken", "site"])
+    (item,) = [item for item in done["focus"] if item["where to look"].startswith("More")]
+    assert item["where to look"] == "More detritus than before, site north, June to August 2015"
+    assert "class mix is not held" not in done["message"]
+    assert "class mix is not held against that of earlier" in evaluate(seasons, slices=["site"])["message"]
+
+
+def test_without_vectors_and_logits_wrong_labels_are_not_looked_for(seasons):
+    seasons.set_field("pred_m.logits", None).save()
+    done = evaluate(seasons)
+    assert "Wrong labels were not looked for: run 'Compute embeddings'" in done["message"]
+    assert "Calanus taken for detritus" in {item["where to look"] for item in done["focus"]}
+
+
+def test_stopped_it_keeps_what_it_has(seasons):
+    seasons.add_sample_field("embeddings", fo.VectorField)
+    seasons.set_values("embeddings", list(np.ones((180, 2), np.float32)))
+    done = evaluate(seasons, Stopped())
+    assert "stopped before all labels were looked at" in done["message"]
+    assert done["focus"]
+    assert seasons.has_evaluation("eval_pred_m")
