@@ -29,7 +29,9 @@ def judged(dataset):
 def evaluate(registry):
     def run(dataset, secrets=None, **params):
         wanted = evaluate_job.Params(**{"prediction_field": "pred_m", **params})
-        return evaluate_job.work(Job(wanted, dataset, dataset.view(), secrets or {}, Monitor(), "ann", odm.get_db_conn()))
+        return evaluate_job.work(
+            Job(wanted, dataset, dataset.view(), secrets or {}, Monitor(), "ann", odm.get_db_conn())
+        )
 
     return run
 
