@@ -282,6 +282,7 @@ def _result(made: Evaluation, items: Sequence[Item], views: Sequence[str], remar
             "labels to win": round(item.labels, 1),
             "top-1": f"+{item.top1:.3f}",
             "macro F1": f"+{item.macro_f1:.3f}",
+            "p": None if item.p is None else f"{item.p:.2g}",
             "what was found": item.sentence,
         }
         for number, item in enumerate(items, start=1)
