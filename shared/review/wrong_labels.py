@@ -17,9 +17,9 @@ from ..errors import InputError
 from ..runs import Monitor
 
 # A probe learns from so many rows at most: more make it slow and hardly better, since it has few parameters.
-ROWS = 40_000
-# Weak regularisation: rows have length 1, so that a class must be told by directions of little variance.
-STRENGTH = 10.0
+ROWS = 20_000
+# Weak regularisation: rows have length 1, and what tells classes apart is a small part of that.
+STRENGTH = 3.0
 ITERATIONS = 100
 
 
@@ -99,7 +99,8 @@ def out_of_fold(
     Returns:
         float32 (N, classes); NaN in rows that cannot be judged; None where `monitor` said stop.
     """
-    length = np.linalg.norm(features, axis=1)
+    # Not linalg.norm, which squares a copy of all features, and in their own precision.
+    length = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float32, casting="same_kind"))
     usable = np.flatnonzero((labels >= 0) & np.isfinite(length) & (length > 0))
     fold = _folds(labels[usable], None if groups is None else np.asarray(groups)[usable], folds, seed)
     found = np.full((len(labels), classes), np.nan, dtype=np.float32)
@@ -129,6 +130,7 @@ def _probe(
     """Probabilities of the held rows, (K, classes), by multinomial logistic regression on the others."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     rows, weights = _thinned(labels, others, random)
     found = np.zeros((len(held), classes), dtype=np.float32)
@@ -137,7 +139,9 @@ def _probe(
         found[:, present[0]] = 1
         return found
     probe = LogisticRegression(C=STRENGTH, max_iter=ITERATIONS)
-    with warnings.catch_warnings():
+    # On one core: each step is short, and where another run has the processors too, threads that wait for each other
+    # at every step made it fifty times slower.
+    with threadpool_limits(1), warnings.catch_warnings():
         # The last digits of the coefficients change no verdict.
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(_unit(features, length, rows), labels[rows], sample_weight=weights)
