@@ -21,6 +21,7 @@ from .lineage.registry import VersionRecord
 from .runs import Monitor
 
 ALL_RIGHT, ALL_WRONG, RIGHT = "all right", "all wrong", "right: "
+WRONG_APART = f"{ALL_WRONG}, differently"
 
 Read = Callable[[str], bytes]
 
@@ -275,6 +276,7 @@ class Comparison:
         names: V versions
         scores: of each, over the classes of all of them and of the labels
         right: whether each is right, bool (V, M)
+        alike: whether all say the same, bool (M,)
         unknown_labels: of each, samples whose label it does not know, which count as wrong
         differences: of each but the first, its figures less the first's: `top1` and `macro_f1`, each with
             the paired 95% interval (value, low, high)
@@ -283,14 +285,19 @@ class Comparison:
     names: list[str]
     scores: list[dict[str, Any]]
     right: np.ndarray
+    alike: np.ndarray
     unknown_labels: list[int]
     differences: list[dict[str, tuple[float, float, float]]]
 
     def verdicts(self) -> list[str]:
-        """For each sample `all right`, `all wrong`, or `right: ` and the versions that are."""
+        """For each sample who is right: all, none (alike or differently), or `right: ` and the versions that are."""
         patterns, which = np.unique(self.right, axis=1, return_inverse=True)
         texts = [verdict(list(compress(self.names, pattern)), len(self.names)) for pattern in patterns.T]
-        return [texts[i] for i in which.ravel()]
+        found = [texts[i] for i in which.ravel()]
+        return [
+            WRONG_APART if text == ALL_WRONG and not alike else text
+            for text, alike in zip(found, self.alike, strict=True)
+        ]
 
 
 def verdict(right: Sequence[str], of: int) -> str:
@@ -319,6 +326,7 @@ def compare(rows: Rows, measured: Sequence[Measured]) -> Comparison:
         names=[one.name for one in measured],
         scores=[metrics.evaluate(truth, np.eye(len(classes))[own], classes, slices=rows.slices) for own in chosen],
         right=np.stack([own == truth for own in chosen]),
+        alike=(np.stack(chosen) == chosen[0]).all(axis=0),
         unknown_labels=[sum(label not in set(one.classes) for label in rows.labels) for one in measured],
         differences=[intervals.paired(truth, chosen[0], own, len(classes)) for own in chosen[1:]],
     )

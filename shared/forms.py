@@ -29,6 +29,8 @@ _FIFTYONES_OWN = ("id", "filepath", "created_at", "last_modified_at")
 
 SELECTED = "_selected"  # how many samples were selected when the form was opened
 
+LONGEST_SAID = 100  # characters of a wrong value that an error repeats
+
 CACHE_SECONDS = 60.0
 _cache: dict[Any, tuple[float, Any]] = {}
 
@@ -363,8 +365,14 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
     if error["type"] == "missing":
         return f"The parameter {where!r} is required"
     if error["type"] == "string_pattern_mismatch":  # the description is what a person can read
-        return f"The parameter {where!r} cannot be {error['input']!r} ({model.model_fields[where].description})"
-    return f"The parameter {where!r} cannot be {error['input']!r}: {message[0].lower()}{message[1:]}"
+        return f"The parameter {where!r} cannot be {_short(error['input'])} ({model.model_fields[where].description})"
+    return f"The parameter {where!r} cannot be {_short(error['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _short(value: Any) -> str:
+    """A value as an error names it, without all of a long text."""
+    said = repr(value)
+    return said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}…"
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:

@@ -47,6 +47,20 @@ class Bounds:
     margin: float = 0.02
     max_mix_change: float = 0.1
 
+    def loosened(self) -> list[str]:
+        """The bounds that ask for less than usual, such as "golden accuracy 0.6 (usually 0.8)"."""
+        usual = Bounds()
+        looser = {
+            "golden accuracy": (
+                self.golden_accuracy,
+                usual.golden_accuracy,
+                self.golden_accuracy < usual.golden_accuracy,
+            ),
+            "margin": (self.margin, usual.margin, self.margin > usual.margin),
+            "change of mix": (self.max_mix_change, usual.max_mix_change, self.max_mix_change > usual.max_mix_change),
+        }
+        return [f"{name} {own:g} (usually {by:g})" for name, (own, by, is_looser) in looser.items() if is_looser]
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -155,6 +169,7 @@ def promote(wish: Wish, fresh: Rows, golden: Golden, bounds: Bounds, where: Wher
             expected=version,
             kind="promote",
             forced=bool(failed),
+            loosened=bounds.loosened(),
             gates=[gate.row() for gate in asked],
         )
     except InputError as error:  # somebody else was faster

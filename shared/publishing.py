@@ -183,6 +183,7 @@ def _model(
         "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "created_by": where.by,
         "run_id": where.run_id,
+        "repeats": where.repeats.name if where.repeats else None,
         "licence": card.LICENCE,
         "suite": __version__,
         **provenance(trained),

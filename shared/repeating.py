@@ -65,6 +65,7 @@ def rows_and_options(params: Any, where: Surroundings) -> tuple[pa.Table, Option
         extra_views=tuple(record.extra_views),
         context=_context(card),
         base_sha256=record.base_sha256,
+        repeats=record,
     )
     return rows.drop_columns([name for name in FOUND if name in rows.column_names]), options, where
 

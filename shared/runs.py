@@ -148,9 +148,11 @@ class Run(Monitor):
         elif self._cancelled():
             self.stop_reason = "its delegated operation was marked as failed"
 
-    def keep(self, name: str, value: Any) -> None:
-        """Keeps something in the run's record at once, for a run that goes on where this one may end."""
-        persist(lambda: self._runs.update_one({"_id": self._id}, {"$set": {f"kept.{name}": value}}))
+    def keep(self, what: Mapping[str, Any]) -> None:
+        """Keeps things by name in the run's record, at once, for a run that goes on where this one may end."""
+        changes = {f"kept.{name}": value for name, value in what.items()}
+        if changes:
+            persist(lambda: self._runs.update_one({"_id": self._id}, {"$set": changes}))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Records the outcome: completed, or stopped when somebody asked for that."""
@@ -221,10 +223,14 @@ def claim(db: Database, run: str, key: str, watch: float = 10 * BEAT_EVERY) -> N
 
 
 def left_by(db: Database, run: str, key: str) -> dict[str, Any]:
-    """What the run before this one kept of the same work, if that run did not complete it; see `claim`."""
+    """What runs before this one kept of the same work, if none has completed it since; see `claim`.
+
+    A run that ended before it had kept anything, or that was refused, is passed over.
+    """
     from bson import ObjectId
 
-    earlier = db[COLLECTION].find({"keys": key, "_id": {"$lt": ObjectId(run)}}, {"state": 1, "kept": 1})
+    telling = {"$or": [{"state": "completed"}, {"kept": {"$exists": True}}]}
+    earlier = db[COLLECTION].find({"keys": key, "_id": {"$lt": ObjectId(run)}, **telling}, {"state": 1, "kept": 1})
     last = next(iter(earlier.sort("_id", -1).limit(1)), None)
     return last.get("kept", {}) if last and last["state"] != "completed" else {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -117,12 +118,30 @@ def work(job: Job) -> dict[str, Any]:
     outcome = training.run(rows, options, where, run)
     there = {identity: dataset for identity, dataset in datasets.items() if dataset is not None}
     _keep_on_samples(there, outcome, params.store_predictions)
-    if outcome.record is None:
-        return _result(outcome, params)
-    _link(there, outcome.record, root)
+    if outcome.record is not None:
+        _link(there, outcome.record, root)
     said = _result(outcome, params)
-    record = outcome.record
-    lost = events.post(
+    if outcome.record is None:
+        return said
+    if where.repeats is not None:
+        said["message"] += f" {_repeated(where.repeats, outcome.record)}"
+    lost = _tell(job, outcome.record, said)
+    return {**said, "message": f"{said['message']} {lost}"} if lost else said
+
+
+def _repeated(before: VersionRecord, record: VersionRecord) -> str:
+    """How a repetition compares with what it repeats."""
+    if record.manifest_digest == before.manifest_digest:
+        return f"It repeats {before.name} on exactly the same data."
+    return (
+        f"It repeats {before.name}, but no longer on the same data: images have been replaced, are gone or cannot be "
+        "read. Its card says how many."
+    )
+
+
+def _tell(job: Job, record: VersionRecord, said: Mapping[str, Any]) -> str | None:
+    """Posts that there is a new version; returns why that could not be done, if so."""
+    return events.post(
         job.secrets,
         events.VERSION_CREATED,
         said["message"],
@@ -133,7 +152,6 @@ def work(job: Job) -> dict[str, Any]:
         by=record.created_by,
         uri=record.uri,
     )
-    return {**said, "message": f"{said['message']} {lost}"} if lost else said
 
 
 def _rows(views: Sequence[SampleCollection], params: Params) -> pa.Table:
@@ -155,6 +173,18 @@ def _rows(views: Sequence[SampleCollection], params: Params) -> pa.Table:
     pairs = list(zip(columns["dataset_id"], columns["sample_id"], strict=True))
     first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
     return rows.filter(pa.array([first[pair] == row for row, pair in enumerate(pairs)]))
+
+
+def labels_digest(view: SampleCollection, params: Params) -> str:
+    """What would be trained on, as far as it is in FiftyOne: SHA-256 of ids, labels and splits of all samples."""
+    found = hashlib.sha256()
+    for part in [view, *(samples.open_view(name) for name in params.extra_views or ())]:
+        columns = {"label": f"{params.label_field}.label", "tags": "tags", "filepath": "filepath"}
+        for batch in samples.batches(part.sort_by("id"), columns, size=50_000):
+            splits = map(samples.split_of, batch["tags"])
+            rows = zip(batch["id"], batch["label"], splits, batch["filepath"], strict=True)
+            found.update(json.dumps(list(rows)).encode())
+    return found.hexdigest()
 
 
 def slice_fields(dataset: fo.Dataset, named: Sequence[str] | None) -> list[str]:

@@ -66,6 +66,7 @@ class Surroundings:
         extra_views: names of the further datasets and views trained on
         context: what else the card says of the data
         base_sha256: what the base weights must be, where that is known; else whatever they are
+        repeats: the version that is trained again
     """
 
     root: Artifacts
@@ -80,6 +81,7 @@ class Surroundings:
     extra_views: tuple[str, ...] = ()
     context: Context = field(default_factory=Context)
     base_sha256: str | None = None
+    repeats: VersionRecord | None = None
 
 
 @dataclass

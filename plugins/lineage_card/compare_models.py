@@ -14,6 +14,7 @@ from .choices import models
 from .shared import apply_job, samples
 from .shared.errors import InputError, SuiteError
 from .shared.forms import Form
+from .shared.lineage.gates import FEWEST
 from .shared.lineage.registry import PRODUCTION, Registry, VersionRecord
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.runs import claim
@@ -208,7 +209,7 @@ def _write_predictions(dataset: Any, record: VersionRecord, rows: Rows, measured
 
 def _write_verdicts(dataset: Any, rows: Rows, compared: Comparison) -> list[str]:
     """Says on each sample who is right, in place of the last comparison, and saves views; returns their names."""
-    from .shared.comparing import ALL_WRONG, RIGHT, verdict
+    from .shared.comparing import ALL_WRONG, RIGHT, WRONG_APART, verdict
 
     before = dataset.exists(FIELD).values("id") if dataset.has_sample_field(FIELD) else []
     others = sorted(set(before) - set(rows.ids))
@@ -221,9 +222,9 @@ def _write_verdicts(dataset: Any, rows: Rows, compared: Comparison) -> list[str]
         if name.startswith(VIEWS) and dataset.get_saved_view_info(name)["description"] == SAID:
             dataset.delete_saved_view(name)
     found = ViewField(FIELD)
-    views = {f"{VIEWS}all wrong": found == ALL_WRONG}
+    views = {f"{VIEWS}all wrong": found.is_in([ALL_WRONG, WRONG_APART])}
     if len(compared.names) > 1:
-        views[f"{VIEWS}disagree"] = found.starts_with(RIGHT)
+        views[f"{VIEWS}disagree"] = found.starts_with(RIGHT) | (found == WRONG_APART)
         for name in compared.names:
             views[f"{VIEWS}only {name} right"] = found == verdict([name], len(compared.names))
     for name, condition in views.items():
@@ -276,7 +277,7 @@ def _result(
         ],
         "by_class": [
             {"class": of_one[0]["label"], "n": of_one[0]["n"]}
-            | {f"F1 {name}": round(row["f1"], 3) for name, row in zip(names, of_one, strict=True)}
+            | {f"F1 {name}": interval(row["f1"], row["f1_interval"]) for name, row in zip(names, of_one, strict=True)}
             for of_one in zip(*(score["per_class"] for score in compared.scores), strict=True)
             if of_one[0]["n"]
         ],
@@ -304,6 +305,8 @@ def _message(
     for name, found in zip(compared.names[1:], compared.differences, strict=True):
         _, low, high = found["top1"]
         how = "is better than" if low > 0 else "is worse than" if high < 0 else "cannot be told apart from"
+        if len(both.rows) < FEWEST:
+            how = f"cannot be held, on fewer than {FEWEST} ROIs, against"
         said.append(f"{name} {how} {compared.names[0]} (top-1 {signed(found['top1'])}).")
     for name, count in zip(compared.names, compared.unknown_labels, strict=True):
         if count:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from . import compare_models
+from .compare_models import CompareModels
 from .shared import apply_job, evaluate_job, runs, samples, split_job, train_job
 from .shared.errors import InputError
 from .shared.forms import Form
@@ -71,6 +71,9 @@ class IterateModel(SuiteOperator):
         form.choice("base_weights", [(name, name) for name in [*names, *hub]], free=True)
         form.registered(form.value("base_weights"))
         form.fields("epochs", "assign_splits", "compare_with", "intended_use", "limitations", "notes")
+        model, alias = form.value("model_name"), form.value("compare_with")
+        if model and (problem := _no_such_alias(model, alias, form.db)):
+            form.error(problem)
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
             form.warning("MBARI_ARTIFACTS is not set here: unless the worker has it, the model has nowhere to go.")
         if label_field and not form.value("assign_splits") and not _has_splits(form.ctx.dataset):
@@ -85,23 +88,30 @@ class IterateModel(SuiteOperator):
 
     def work(self, job: Job) -> dict[str, Any]:
         """Goes through the stages, from the one where an earlier run of the same ended."""
+        if problem := _no_such_alias(job.params.model_name, job.params.compare_with, job.db):
+            raise InputError(problem)
         key = _key(job)
         runs.claim(job.db, job.run.id, key)
         kept = runs.left_by(job.db, job.run.id, key) if job.params.resume else {}
+        job.run.keep(kept)
         results: dict[str, dict[str, Any]] = {}
-        stages = _stages(job.params)
+        stages, again = _stages(job.params), ""
         for number, (name, stage) in enumerate(stages, start=1):
+            if name == TRAINING:
+                labels = train_job.labels_digest(job.view, job.params)
+                if TRAINING in kept and kept.get(LABELS) != labels:
+                    kept = {name: kept[name] for name in kept if name == SPLITS}
+                    again = "Labels or splits have changed since an earlier run was broken off, so it trained anew."
             if name in kept:
                 results[name] = kept[name]
-                job.run.keep(name, kept[name])
                 continue
             step = replace(job, run=_Stage(job.run, f"{number} of {len(stages)}, {name}"))
             result = stage(step, results)
             if job.run.stopping() and "version" not in result:
-                return _result(job, results, kept, f"It was stopped at {name}.")
+                return _result(results, kept, again, f"It was stopped at {name}.")
             results[name] = _short(result)
-            job.run.keep(name, results[name])
-        return _result(job, results, kept, "")
+            job.run.keep({name: results[name], **({LABELS: labels} if name == TRAINING else {})})
+        return _result(results, kept, again, "")
 
 
 class _Stage(Monitor):
@@ -125,25 +135,34 @@ def _has_splits(dataset: Any) -> bool:
     return bool(dataset.match_tags("train").limit(1).count() and dataset.match_tags("val").limit(1).count())
 
 
+def _no_such_alias(model: str, alias: str, db: Any) -> str | None:
+    """Why there will be nothing to compare with, where an alias was named; production need not be there yet."""
+    if alias == PRODUCTION or alias in Registry(db).aliases(model):
+        return None
+    return f"There is no {model}@{alias} to compare with: leave it at {PRODUCTION!r}, or name another alias."
+
+
 def _key(job: Job) -> str:
     """Names what is done: the same parameters on the same view are the same iteration."""
     said = [job.params.model_dump(mode="json"), str(job.dataset._doc.id), job.view.view()._serialize()]
     return f"iterate/{hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()}"
 
 
+SPLITS, TRAINING = "splits", "training"
+LABELS = "labels"  # what was trained on, as far as it is in FiftyOne
 KEPT = ("message", "version", "top1", "macro_f1", "prediction_field", "eval_key", "overall", "differences", "card")
 Stage = Callable[[Job, dict[str, dict[str, Any]]], dict[str, Any]]
 
 
 def _stages(params: Any) -> list[tuple[str, Stage]]:
     stages: list[tuple[str, Stage]] = [
-        ("training", _train),
+        (TRAINING, _train),
         ("applying", _apply),
         ("evaluating", _if_it_can(_evaluate)),
         ("card", _card),
         ("comparing", _if_it_can(_compare)),
     ]
-    return [("splits", _split), *stages] if params.assign_splits else stages
+    return [(SPLITS, _split), *stages] if params.assign_splits else stages
 
 
 def _params(of: type[BaseModel], job: Job, **given: Any) -> Any:
@@ -188,7 +207,7 @@ def _compare(job: Job, results: dict) -> dict[str, Any]:
         return {"message": f"It is {record.model}@{alias} itself, so there is nothing to compare with."}
     named = [f"{record.model}/{holder}", version]
     given = {"models": named, "slices": job.params.slices or []}
-    return compare_models.work(replace(job, params=_params(compare_models.Params, job, **given)))
+    return CompareModels().work(replace(job, params=_params(CompareModels.Params, job, **given)))
 
 
 def _if_it_can(stage: Stage) -> Stage:
@@ -208,11 +227,13 @@ def _short(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in KEPT if name in result}
 
 
-def _result(job: Job, results: dict[str, dict[str, Any]], kept: dict[str, Any], end: str) -> dict[str, Any]:
+def _result(results: dict[str, dict[str, Any]], kept: dict[str, Any], again: str, end: str) -> dict[str, Any]:
     training, compared = results.get("training", {}), results.get("comparing", {})
     said = [f"{training['version']} is there; no alias but {CANDIDATE!r} was moved."] if training else []
-    if kept:
-        said.append(f"It went on from where an earlier run had ended: {', '.join(kept)} had been done.")
+    if done := [name for name in results if name in kept]:
+        said.append(f"It went on from where an earlier run had ended: {', '.join(done)} had been done.")
+    if again:
+        said.append(again)
     if "comparing" in results:
         said.append(compared["message"])
         said.append("Next: look at its card and its weak spots, then 'Promote to production' if it is to be used.")

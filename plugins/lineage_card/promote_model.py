@@ -32,7 +32,7 @@ class PromoteModel(SuiteOperator):
         @field_validator("alias")
         @classmethod
         def _unprotected(cls, alias: str) -> str:
-            if alias == PRODUCTION:
+            if alias.lower() == PRODUCTION:
                 raise ValueError("it is protected: use the operator 'Promote to production' (promote_to_production)")
             return alias
 

@@ -144,13 +144,17 @@ def _message(wish: Any, outcome: Promotion) -> str:
     passed = f"{len(outcome.gates) - len(outcome.failed)} of {len(outcome.gates)} gates passed."
     if outcome.change is None:
         stays = f"it still stands for {outcome.holder}" if outcome.holder else "it stands for nothing yet"
-        said = [f"{wish.name} was not moved: {stays}.", outcome.why_not]
+        # Somebody else moved it meanwhile, if every gate was passed: then the registry says what it stands for.
+        lost = bool(outcome.gates) and not outcome.failed
+        said = [outcome.why_not] if lost else [f"{wish.name} was not moved: {stays}.", outcome.why_not]
         if outcome.failed:
             said.append(f"{passed} See the table for what to do.")
         return " ".join(said)
     said = [f"{wish.name} stands for {wish.record.name} now (before: {outcome.holder or 'nothing'})."]
     if outcome.change.forced:
         said.append(f"It was forced, which is recorded, although it does not pass: {', '.join(outcome.failed)}.")
+    if outcome.change.loosened:
+        said.append(f"Bounds were loosened, which is recorded: {', '.join(outcome.change.loosened)}.")
     return " ".join([*said, passed, outcome.left_out]).strip()
 
 
@@ -161,7 +165,7 @@ def history_rows(history: list[AliasChange]) -> list[dict[str, Any]]:
             "at": f"{change.at:%Y-%m-%d %H:%M} UTC",
             "version": change.version,
             "before": change.previous,
-            "how": f"{change.kind}, forced" if change.forced else change.kind,
+            "how": ", ".join([change.kind, *(["forced"] if change.forced else []), *change.loosened]),
             "by": change.by,
             "reason": change.reason,
         }

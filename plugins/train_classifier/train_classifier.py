@@ -102,6 +102,8 @@ class TrainClassifier(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Train ptvr on 1,144 ROIs"."""
+        if params.repeat:
+            return f"Repeat {params.repeat} as {params.model_name}"
         more = f" and {len(params.extra_views)} more views" if params.extra_views else ""
         return f"Train {params.model_name} on {count:,} ROIs{more}"
 

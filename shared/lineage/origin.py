@@ -178,6 +178,7 @@ def _making(card: Card) -> str:
         ["When", utc(card.created_at)],
         ["By", inline(card.created_by or NONE)],
         ["Run", code(card.run_id) if card.run_id else NONE],
+        *([["Repeats", code(training.repeats)]] if training.repeats else []),
         ["On", inline(cost.device or NONE)],
         ["Training time", duration(cost.seconds)],
     ]

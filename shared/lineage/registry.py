@@ -124,6 +124,7 @@ class AliasChange(BaseModel):
     kind: Literal["set", "promote", "rollback"] = "set"
     forced: bool = False  # moved although a gate had failed
     gates: list[dict[str, Any]] = []  # what was checked, each as a row of a table
+    loosened: list[str] = []  # bounds of gates that asked for less than usual, in words
 
 
 def standing(history: Sequence[AliasChange]) -> list[str]:
@@ -223,6 +224,7 @@ class Registry:
         kind: Literal["set", "promote"] = "set",
         forced: bool = False,
         gates: Sequence[Mapping[str, Any]] = (),
+        loosened: Sequence[str] = (),
     ) -> AliasChange | None:
         """Moves an alias to a version and appends to its history, in one atomic step.
 
@@ -236,6 +238,7 @@ class Registry:
             expected: the version the alias must hold now, None where it must not exist yet, `ANY` for either.
             kind: `promote` where gates were asked first.
             forced: whether it moves although a gate failed.
+            loosened: what of the gates' bounds asked for less than usual, in words.
             gates: what was checked, each as a row of a table.
 
         Returns:
@@ -247,7 +250,8 @@ class Registry:
         """
         check_name(alias, "alias")
         self._require(model, version)
-        said = {"by": by, "reason": reason, "run_id": run_id, "kind": kind, "forced": forced, "gates": gates}
+        said: dict[str, Any] = {"by": by, "reason": reason, "run_id": run_id, "kind": kind, "forced": forced}
+        said |= {"gates": gates, "loosened": list(loosened)}
         return self._move(model, alias, lambda history: version, expected, said)
 
     def rollback(

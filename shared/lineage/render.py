@@ -13,7 +13,7 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from . import origin
-from .markdown import NONE, bullets, inline, paragraph, quoted, table, utc
+from .markdown import NONE, bullets, inline, many, paragraph, quoted, table, utc
 from .notes import Note
 from .schema import Card, Data, Evaluation, Figure
 
@@ -225,15 +225,15 @@ def _per_class(data: Data, first: Evaluation | None) -> str:
 
 
 def _slices(first: Evaluation | None) -> Iterator[str]:
-    slices = first.slices if first is not None else []
-    for field in dict.fromkeys(row.field for row in slices):
-        rows = [
-            [inline(row.value), f"{row.n:,}", _percent(row.top1), _score(row.macro_f1)]
-            for row in slices
-            if row.field == field
-        ]
+    if first is None:
+        return
+    for field in dict.fromkeys(row.field for row in first.slices):
+        mine = [row for row in first.slices if row.field == field]
+        rows = [[inline(row.value), f"{row.n:,}", _percent(row.top1), _score(row.macro_f1)] for row in mine]
         yield f"### By {inline(field)}"
         yield table([inline(field), "n", "top-1", "macro F1"], rows, numbers=(1, 2, 3))
+        if without := first.n - sum(row.n for row in mine):
+            yield f"In none of them: {many(without, 'ROI')} of {first.split} without a value."
 
 
 def _plots(plots: Sequence[str], first: Evaluation | None) -> Iterator[str]:

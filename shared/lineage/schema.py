@@ -122,6 +122,7 @@ class Training(_Part):
     libraries: dict[str, str] = {}
     python: str | None = None
     suite: str | None = None
+    repeats: str | None = None  # the version that was trained again
 
 
 class Cost(_Part):

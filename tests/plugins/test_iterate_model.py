@@ -71,9 +71,24 @@ def test_scheduled_again_it_goes_on_from_the_stage_that_failed(plankton, root, r
     plankton.reload()
     assert len(plankton.exists("taken")) == len(plankton)
 
-    # What is complete is begun anew.
+    # What is complete is begun anew; so is what was trained on other labels than there are now.
     again = result(delegate(ITERATE, plankton, **params, confidence_threshold=0.0, notes="once more"))
     assert again["version"] != version
+
+
+def test_other_labels_since_then_are_trained_on(plankton, root, registry):
+    plankton.add_sample_field("taken", fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
+    plankton.set_values("taken", [fo.Classification(label="mine")] * len(plankton))
+    params = {**QUICK, "assign_splits": True, "prediction_field": "taken"}
+    assert "choose another name" in error(delegate(ITERATE, plankton, **params))
+    version = registry.resolve("m").name
+    plankton.delete_sample_field("taken")
+    wrong = plankton.match_tags("train").limit(3)
+    wrong.set_field("ground_truth.label", rois.CLASSES[2]).save("ground_truth")
+    done = result(delegate(ITERATE, plankton, **params))
+    assert done["version"] != version
+    assert "Labels or splits have changed since" in done["message"]
+    assert "splits had been done" in done["message"]
 
 
 def test_a_stopped_one_says_where_and_keeps_what_was_done(plankton, root, registry, tmp_path):
@@ -98,7 +113,12 @@ def test_the_form_says_what_is_missing(plankton, root, registry):
 
 @pytest.mark.parametrize(
     ("params", "said"),
-    [({"epochs": 0}, "epochs"), ({"model": "m@candidate"}, "There is no parameter 'model'"), ({"train": 2}, "train")],
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"model": "m@candidate"}, "There is no parameter 'model'"),
+        ({"train": 2}, "train"),
+        ({"compare_with": "prodution"}, "no m@prodution"),
+    ],
 )
 def test_wrong_parameters_are_refused(plankton, root, registry, params, said):
     given = {**QUICK, "assign_splits": True, **params}

@@ -9,6 +9,7 @@ from pathlib import Path
 import fiftyone as fo
 import fiftyone.core.odm as odm
 import fiftyone.operators as foo
+import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
 
@@ -423,3 +424,9 @@ def test_a_version_is_repeated_from_the_form_and_by_the_worker(plankton, root, r
     again = result(delegate(TRAIN, plankton, model_name="m", repeat=first["version"]))
     assert registry.resolve(again["version"]).manifest_digest == registry.resolve(first["version"]).manifest_digest
     assert again["metrics"] == first["metrics"]
+    assert f"It repeats {first['version']} on exactly the same data." in again["message"]
+
+    rois.draw(Path(plankton.first().filepath), 2, np.random.default_rng(99))
+    other = result(delegate(TRAIN, plankton, model_name="m", repeat=first["version"]))
+    assert "no longer on the same data" in other["message"]
+    assert f"| Repeats | `{first['version']}` |" in (Path(other["files"]) / "card.md").read_text()

@@ -218,7 +218,8 @@ def test_each_sample_says_who_is_right():
     rows = labelled("a", "b", "c", "a", "d")
     three = [measured("x", list("abbaa")), measured("y", list("aabbb")), measured("z", list("ababc"))]
     compared = comparing.compare(rows, three)
-    assert compared.verdicts() == ["all right", "right: x, z", "all wrong", "right: x", "all wrong"]
+    apart = "all wrong, differently"
+    assert compared.verdicts() == ["all right", "right: x, z", apart, "right: x", apart]
     assert compared.unknown_labels == [1, 1, 1]
     assert compared.names == ["x", "y", "z"]
     assert len(compared.differences) == 2

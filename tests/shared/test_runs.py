@@ -137,10 +137,11 @@ def test_what_a_run_kept_is_there_for_the_next_one_until_the_work_is_complete(db
         return made
 
     first = run("k")
-    first.keep("training", {"version": "m/1"})
+    first.keep({"splits": {}, "training": {"version": "m/1"}})
     first.fail(InputError("no."))
+    run("k").fail(InputError("It is being done already."))  # kept nothing, and hides nothing
     other, second = run("another"), run("k")
     assert runs.left_by(db, other.id, "another") == {}
-    assert runs.left_by(db, second.id, "k") == {"training": {"version": "m/1"}}
+    assert runs.left_by(db, second.id, "k") == {"splits": {}, "training": {"version": "m/1"}}
     second.finish({})
     assert runs.left_by(db, run("k").id, "k") == {}

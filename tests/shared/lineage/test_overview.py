@@ -148,13 +148,13 @@ def test_a_version_is_opened_with_figures_curves_and_its_card_with_notes(db, tmp
 
 def test_what_is_known_first_is_told_in_sentences(db, tmp_path, carded):
     Registry(db).set_alias("m", "candidate", carded.version)
-    freshness.save(db, carded.name, "fresh", "0 of 30 ROIs changed", {}, None)
+    freshness.save(db, carded.name, "fresh", "Fresh: 0 of 30 ROIs changed", {}, None)
     entry = next(entry for entry in overview.entries(db) if entry.name == carded.name)
     told = dict(overview.facts(opened(db, tmp_path, carded), entry))
     assert told["Known as"] == "`m@candidate`"
     assert f"top-1 **{entry.top1:.3f}** (95%: " in told["How good"]
     assert "30 ROIs of 3 classes in dataset *plankton*" in told["Learned from"]
-    assert told["Data since"].startswith("fresh: 0 of 30 ROIs changed")
+    assert told["Data since"].startswith("Fresh: 0 of 30 ROIs changed")
     assert told["Begun with"] == "`yolov8n-cls.pt`"
     assert told["Trained"] == "2026-01-01 12:00 UTC by ann"
 
