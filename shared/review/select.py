@@ -21,7 +21,7 @@ from .novelty import Novelty
 
 KINDS = ("confident", "rare", "novel", "confusing")
 SHARES = {"confident": 0.3, "rare": 0.3, "novel": 0.2, "confusing": 0.2}  # of the budget, while there are candidates
-LIKELY = 0.05  # a class less probable than this is no reason to look for it
+LIKELY = 0.01  # a class less probable is no reason to look; low, for of what it has seen little a model expects little
 POOL = 4  # rows looked at for each one taken, so that those taken can differ
 FEWEST_POOLED = 1_000
 
@@ -315,8 +315,8 @@ class _Chooser:
         of = self._of
         chances = of.chances_of(rows)
         per_class = max(POOL * count, FEWEST_POOLED) // max(len(of.rare), 1) + count
-        near = [np.argsort(-column, kind="stable")[:per_class] for column in chances.T]
-        pool = np.unique(np.concatenate(near))
+        likely = [np.argsort(-column, kind="stable")[:per_class] for column in chances.T]
+        pool = np.unique(np.concatenate(likely))
         chances = chances[pool]
         examples = self._examples[of.rare]
         for row in taken["rare"]:
@@ -331,7 +331,9 @@ class _Chooser:
 
         where = rows[pool]
         known = self._known(taken)
-        return where[spread.pick(expected, count, self._at(where), self._far, known, count_in, copies=copies)]
+        # Two of a rare class are both worth a look, as long as they are not the same animal.
+        near = spread.COPY * self._far
+        return where[spread.pick(expected, count, self._at(where), near, known, count_in, copies=copies)]
 
     def _best(
         self, rows: np.ndarray, score: np.ndarray, count: int, taken: Mapping[str, list[int]], copies: bool
