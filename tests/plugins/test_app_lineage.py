@@ -94,5 +94,6 @@ def test_a_model_is_looked_up_read_and_applied(person, trained):
     person.press("Runs")
     person.see("How far to look back")
     person.press("Execute")
-    person.see("2 runs in the last 30 days")
+    person.see("runs in the last 30 days")
+    person.see(f"Show the training data of {first.name}")
     person.look("lineage-runs")
