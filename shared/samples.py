@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
 import numpy as np
 from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
@@ -249,12 +248,6 @@ def split_of(tags: Sequence[str] | None) -> str | None:
     """The split that a sample's tags say: exactly one of train, val, test; else None."""
     named = [tag for tag in SPLITS if tag in (tags or ())]
     return named[0] if len(named) == 1 else None
-
-
-def dataset_by_id(identity: str) -> fo.Dataset | None:
-    """The dataset with this id, which outlives its name; None when it is gone."""
-    found = odm.get_db_conn()["datasets"].find_one({"_id": ObjectId(identity)}, {"name": 1})
-    return fo.load_dataset(found["name"]) if found else None
 
 
 def open_view(name: str) -> SampleCollection:

@@ -13,7 +13,7 @@ import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import events, repeating, runs, samples, slices
+from . import events, repeating, runs, samples, slices, training_data
 from .errors import InputError, SuiteError
 from .lineage import store
 from .lineage.registry import VersionRecord
@@ -104,7 +104,7 @@ def work(job: Job) -> dict[str, Any]:
     run.progress(0, 0, "Reading labels")
     if params.repeat:
         rows, options, where = repeating.rows_and_options(params, where)
-        datasets = {identity: samples.dataset_by_id(identity) for identity in set(rows["dataset_id"].to_pylist())}
+        datasets = training_data.find(rows["dataset_id"].unique().to_pylist())
     else:
         views = [job.view, *(samples.open_view(name) for name in params.extra_views or ())]
         rows = _rows(views, params)
@@ -116,10 +116,9 @@ def work(job: Job) -> dict[str, Any]:
         where = replace(where, context=_context(job, rows))
         datasets = {str(view._root_dataset._doc.id): view._root_dataset for view in views}
     outcome = training.run(rows, options, where, run)
-    there = {identity: dataset for identity, dataset in datasets.items() if dataset is not None}
-    _keep_on_samples(there, outcome, params.store_predictions)
+    _keep_on_samples(datasets, outcome, params.store_predictions)
     if outcome.record is not None:
-        _link(there, outcome.record, root)
+        _link(datasets, outcome.record, root)
     said = _result(outcome, params)
     if outcome.record is None:
         return said

@@ -10,7 +10,6 @@ import fiftyone as fo
 from fiftyone import ViewField
 from pydantic import BaseModel, ConfigDict, Field
 
-from .choices import models
 from .shared import apply_job, samples
 from .shared.errors import InputError, SuiteError
 from .shared.forms import Form
@@ -61,7 +60,7 @@ class CompareModels(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.choice("models", models(form), free=True, several=True)
+        form.choice("models", form.models(), free=True, several=True)
         named = [record for name in form.value("models") or [] if (record := chosen(form, name))]
         records = alone_with_production(named, Registry(form.db)) if len(named) == 1 else named
         form.label_field()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .choices import models
 from .compare_models import chosen, labelled
 from .shared import events, samples
 from .shared.errors import InputError
@@ -56,7 +55,7 @@ class PromotionParams(BaseModel):
 
 def draw(form: Form, alias: str | None) -> None:
     """Draws the inputs but for the alias."""
-    form.choice("model", models(form), free=True)
+    form.choice("model", form.models(), free=True)
     record = chosen(form, form.value("model"))
     if record and alias:
         holder = Registry(form.db).aliases(record.model).get(alias)

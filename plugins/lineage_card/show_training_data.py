@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .choices import models
 from .shared import samples, training_data
 from .shared.errors import InputError
 from .shared.forms import Form
@@ -68,7 +67,7 @@ class ShowTrainingData(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs, and says what is known already and how many images would be read."""
-        form.choice("model", models(form), free=True)
+        form.choice("model", form.models(), free=True)
         form.choice("splits", [(split, split) for split in samples.SPLITS], several=True)
         form.field("check_images")
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):

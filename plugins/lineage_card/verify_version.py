@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .choices import models
 from .shared.forms import Form
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets
@@ -38,7 +37,7 @@ class VerifyVersion(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the choice of a version, and says how much is fetched."""
-        form.choice("model", models(form), free=True)
+        form.choice("model", form.models(), free=True)
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
             form.warning("MBARI_ARTIFACTS is not set here: only a worker that has it can fetch the files.")
         record = form.registered(form.value("model"))

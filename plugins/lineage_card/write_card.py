@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .choices import models
 from .shared.describing import refusal
 from .shared.errors import SuiteError
 from .shared.forms import Form, cached, forget
@@ -45,7 +44,7 @@ class WriteCard(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.choice("model", models(form), free=True)
+        form.choice("model", form.models(), free=True)
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
             form.warning("MBARI_ARTIFACTS is not set here: only a worker that has it can read and write cards.")
         record = form.registered(form.value("model"))
