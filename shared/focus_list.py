@@ -1,28 +1,17 @@
-"""The focus list of an evaluation, kept beside the model version that it is about: one object a time, never changed.
-
-They lie at `focus/<model>/<version>/<time>_<8 hex>.json` below the artifact root; the newest one is on the card.
-"""
+"""The focus list of an evaluation, kept beside the model version it is about (see `dated`); the newest is on its card."""
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .artifacts import Artifacts, scratch
+from . import dated
+from .artifacts import Artifacts
 
-_NAME = re.compile(r"\d{8}T\d{12}_[0-9a-f]{8}\.json")
-_TIME = "%Y%m%dT%H%M%S%f"
+_KIND = "focus"
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#])")
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 class FocusItem(BaseModel):
@@ -41,13 +30,9 @@ class FocusItem(BaseModel):
     p: float | None = None
 
 
-class FocusList(BaseModel):
+class FocusList(dated.Dated):
     """What an evaluation found."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    at: Annotated[datetime, AfterValidator(_utc)]
-    by: str | None = None
     dataset: str
     dataset_id: str
     label_field: str
@@ -61,28 +46,13 @@ class FocusList(BaseModel):
     items: Sequence[FocusItem] = ()
 
 
-def folder(name: str) -> str:
-    """Where the focus lists of the version `<model>/<version>` lie, below the artifact root."""
-    return f"focus/{name}"
-
-
 def add(root: Artifacts, name: str, found: FocusList) -> str:
-    """Stores a focus list beside a version; returns where it lies.
-
-    Args:
-        root: the artifact root
-        name: `<model>/<version>`
-        found: what to store
+    """Stores a focus list beside the version `<model>/<version>`; returns where it lies.
 
     Raises:
         StorageError: the root cannot be written
     """
-    key = f"{folder(name)}/{found.at:{_TIME}}_{secrets.token_hex(4)}.json"
-    with scratch("focus-") as local:
-        path = local / "focus.json"
-        path.write_text(found.model_dump_json(indent=1), encoding="utf-8")
-        root.put(key, path)
-    return root.uri(key)
+    return dated.add(root, _KIND, name, found)
 
 
 def newest(root: Artifacts, name: str) -> FocusList | None:
@@ -91,20 +61,18 @@ def newest(root: Artifacts, name: str) -> FocusList | None:
     Raises:
         StorageError: the root cannot be read
     """
-    with scratch("focus-") as local:
-        for key in sorted(keys(root, name), reverse=True):
-            path = local / Path(key).name
-            if root.get(key, path):
-                try:
-                    return FocusList.model_validate_json(path.read_bytes())
-                except ValidationError:
-                    continue  # damaged, or of a newer suite: the one before says more than nothing
+    for key in reversed(keys(root, name)):
+        try:
+            if (data := dated.read(root, key)) is not None:
+                return FocusList.model_validate_json(data)
+        except ValidationError:
+            continue  # damaged, or of a newer suite: the one before says more than nothing
     return None
 
 
 def keys(root: Artifacts, name: str) -> list[str]:
-    """Where the focus lists of a version lie, one by one; cheaper than `newest` to see whether there is a new one."""
-    return [key for key in root.list(folder(name)) if _NAME.fullmatch(key.rpartition("/")[2])]
+    """Where the focus lists of a version lie, oldest first; cheaper than `newest` to see whether there is a new one."""
+    return dated.keys(root, _KIND, name)
 
 
 def markdown(found: FocusList) -> str:

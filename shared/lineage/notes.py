@@ -1,30 +1,17 @@
-"""What people write about a model version: dated notes beside it, one object each, added and never changed.
+"""What people write about a model version: dated notes beside it, added and never changed; see `dated`."""
 
-They lie at `notes/<model>/<version>/<time>_<8 hex>.json` below the artifact root. The version itself is immutable, and
-two people who write at once write two objects.
-"""
-
-import json
-import re
-import secrets
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from ..artifacts import Artifacts, scratch
+from .. import dated
+from ..artifacts import Artifacts
 from ..errors import InputError
 
 LONGEST = 20_000  # characters of one text
 CARD = "card.md"  # the card with the notes, beside them
 
-_NAME = re.compile(r"(\d{8}T\d{12})_[0-9a-f]{8}\.json")
-_TIME = "%Y%m%dT%H%M%S%f"
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+_KIND = "notes"
 
 
 def _said(text: str | None) -> str | None:
@@ -34,13 +21,9 @@ def _said(text: str | None) -> str | None:
 Text = Annotated[str | None, Field(max_length=LONGEST), AfterValidator(_said)]  # None where there is nothing to read
 
 
-class Note(BaseModel):
-    """What one person wrote at one time; a naive time is UTC."""
+class Note(dated.Dated):
+    """What one person wrote at one time."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer suite may have written more
-
-    at: Annotated[datetime, AfterValidator(_utc)]
-    by: str | None = None
     intended_use: Text = None
     limitations: Text = None
     notes: Text = None
@@ -53,7 +36,7 @@ class Note(BaseModel):
 
 def folder(name: str) -> str:
     """Where the notes on the version `<model>/<version>` lie, below the artifact root."""
-    return f"notes/{name}"
+    return dated.folder(_KIND, name)
 
 
 def add(root: Artifacts, name: str, note: Note) -> None:
@@ -70,10 +53,7 @@ def add(root: Artifacts, name: str, note: Note) -> None:
     """
     if note.empty:
         raise InputError("There is nothing to add: write an intended use, limitations or notes.")
-    with scratch("note-") as local:
-        path = local / "note.json"
-        path.write_text(json.dumps(note.model_dump(mode="json"), indent=1, ensure_ascii=False), encoding="utf-8")
-        root.put(f"{folder(name)}/{note.at:{_TIME}}_{secrets.token_hex(4)}.json", path)
+    dated.add(root, _KIND, name, note)
 
 
 def read(root: Artifacts, name: str) -> list[Note]:
@@ -89,23 +69,18 @@ def read(root: Artifacts, name: str) -> list[Note]:
     Raises:
         StorageError: the root cannot be read
     """
-    found = []
-    with scratch("notes-") as local:
-        for key in keys(root, name):
-            path = local / Path(key).name
-            if root.get(key, path):
-                found.append((_parse(path, root.uri(key)), key))
-    return [note for note, _ in sorted(found, key=lambda one: (one[0].at, one[1]))]
+    found = [(key, dated.read(root, key)) for key in keys(root, name)]
+    return [_parse(data, key, root.uri(key)) for key, data in found if data is not None]
 
 
 def keys(root: Artifacts, name: str) -> list[str]:
-    """Where the notes on a version lie, one by one; cheaper than `read` to see whether there are new ones."""
-    return [key for key in root.list(folder(name)) if _NAME.fullmatch(key.rpartition("/")[2])]
+    """Where the notes on a version lie, oldest first; cheaper than `read` to see whether there are new ones."""
+    return dated.keys(root, _KIND, name)
 
 
-def _parse(path: Path, uri: str) -> Note:
+def _parse(data: bytes, key: str, uri: str) -> Note:
     try:
-        return Note.model_validate_json(path.read_bytes())
+        return Note.model_validate_json(data)
     except ValidationError:
-        at = datetime.strptime(path.name[:21], _TIME).replace(tzinfo=UTC)
-        return Note(at=at, notes=f"(The note of this time cannot be read: {uri} is damaged. Restore it from a backup.)")
+        said = f"(The note of this time cannot be read: {uri} is damaged. Restore it from a backup.)"
+        return Note(at=dated.time_of(key), notes=said)
