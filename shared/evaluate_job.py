@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -163,9 +163,15 @@ def learned_from(job: Job, table: Mapping[str, list[Any]]) -> tuple[VersionRecor
     Returns:
         the version, None where that is none of the registry; bool (N,); and what is not known, in sentences
     """
+    record, known, remarks = learned(job)
+    return record, known(table), remarks
+
+
+def learned(job: Job) -> tuple[VersionRecord | None, Callable[[Mapping[str, list[Any]]], np.ndarray], list[str]]:
+    """The same as `learned_from` for tables that come one after another: it is looked up once."""
     record, remarks = _record(job)
     job.run.progress(0, 0, "Looking up what the model was trained on")
-    return record, _seen(job, record, table, remarks), remarks
+    return record, _known(job, record, remarks), remarks
 
 
 def _record(job: Job) -> tuple[VersionRecord | None, list[str]]:
@@ -185,26 +191,29 @@ def _record(job: Job) -> tuple[VersionRecord | None, list[str]]:
     ]
 
 
-def _seen(job: Job, record: VersionRecord | None, table: Mapping[str, list[Any]], remarks: list[str]) -> np.ndarray:
-    """Which samples the version, or one that it came from, has learned from; what is not known becomes a remark."""
+def _known(
+    job: Job, record: VersionRecord | None, remarks: list[str]
+) -> Callable[[Mapping[str, list[Any]]], np.ndarray]:
+    """Says which samples the version, or one that it came from, has learned from; what is not known is a remark."""
     from . import ancestry
     from .artifacts import open_root, scratch
     from .lineage.registry import Registry
 
-    nothing = np.zeros(len(table["id"]), dtype=bool)
+    def nothing(table: Mapping[str, list[Any]]) -> np.ndarray:
+        return np.zeros(len(table["id"]), dtype=bool)
+
     if record is None:
         return nothing
     try:
         root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
         with scratch("evaluate-") as folder:
             seen = ancestry.seen([record], Registry(job.db), root, folder)
-            found = seen.by_id(str(job.dataset._doc.id), table["id"]) | seen.by_bytes(table["sha256"])
     except SuiteError as error:
         remarks.append(f"What {record.name} was trained on is known by the tags train and val only: {error}")
         return nothing
     remarks += seen.unknown
     remarks += [f"What {name} had been trained on before is not known here." for name in seen.outside]
-    return found
+    return lambda table: seen.by_id(str(job.dataset._doc.id), table["id"]) | seen.by_bytes(table["sha256"])
 
 
 # Saying
