@@ -10,7 +10,7 @@ import fiftyone as fo
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import focus_views, samples
+from . import focus_views, labelling, samples
 from .errors import InputError, SuiteError
 from .operators import Job
 
@@ -123,6 +123,7 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
     truth, predicted = ([table[name][row] for row in rows] for name in ("label", "predicted"))
     result = _result(key, truth, predicted, left)
     changes = _won(before, [table["prediction_id"][row] for row in rows], truth, predicted)
+    remarks += _open_corrections(job)
     result["message"] = " ".join(filter(None, [result["message"], changes, *remarks]))
     return Evaluation(table, learned, record, remarks, result)
 
@@ -234,6 +235,15 @@ def _result(key: str, truth: list[str], predicted: list[str], left: int) -> dict
         "eval_key": key,
         "counts": {"evaluated": count, "learned_from": left},
     }
+
+
+def _open_corrections(job: Job) -> list[str]:
+    """Says how many of the target have a correction that their label does not show yet."""
+    try:
+        count = labelling.not_applied(job.view, job.params.label_field, job.secrets)
+    except SuiteError as error:
+        return [f"Whether corrections are open is not known: {error}"]
+    return [f"{count:,} have a correction that is not applied: judged by the label as it stands."] if count else []
 
 
 def _before(dataset: fo.Dataset, key: str) -> dict[str, tuple[str, bool]]:

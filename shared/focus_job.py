@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,13 @@ from pydantic import Field
 from . import evaluate_job, focus_views, samples, selected, vectors
 from .errors import InputError, SuiteError
 from .operators import Job
+from .runs import claim
 
 if TYPE_CHECKING:
     from .evaluate_job import Evaluation
     from .review.focus import Item, Predictions
     from .review.wrong_labels import WrongLabels
 
-SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
 LOGITS = 10_000  # samples whose logits are read at a time: of 200 each, 16 MB
 
 
@@ -44,17 +45,23 @@ def work(job: Job) -> dict[str, Any]:
     """Evaluates the predictions on the target, and says where to look, in a table, in saved views and on the card.
 
     Raises:
-        InputError: a field is missing, not the suite's, or cannot be sliced by; or no sample can be judged
+        InputError: a field is missing, not the suite's, or cannot be sliced by; no sample can be judged; or another
+            run evaluates on this dataset, which would write the same marks and views
     """
     from .review import focus
 
     if problem := refusal(job.dataset, job.params):
         raise InputError(problem)
-    table = evaluate_job.read(job, {f"slice {name}": name for name in job.params.slices})
+    if job.run.id:
+        claim(job.db, job.run.id, f"evaluate/{job.dataset._doc.id}")
+    dated, remarks = _dated(job)
+    columns = {f"slice {name}": name for name in job.params.slices}
+    table = evaluate_job.read(job, {**columns, **({"day": dated} if dated else {})})
     cut = _sliced(job, table)
     made = evaluate_job.evaluate(job, table)
     found = _predictions(job, made, cut)
-    doubts, remarks = _wrong_labels(job, made, found)
+    doubts, said = _wrong_labels(job, made, found)
+    remarks += said
     job.run.progress(0, 0, "Looking for what is weak")
     suspects = None if doubts is None else focus.Suspects(doubts.indices, doubts.suggested[doubts.indices])
     items = focus.rank(found, suspects)
@@ -67,10 +74,29 @@ def work(job: Job) -> dict[str, Any]:
         {} if doubts is None else _doubts(made, found, doubts),
         {"eval_key": job.params.key, "at": datetime.now(UTC).isoformat(timespec="seconds"), "views": len(items)},
     )
-    if job.params.slices and found.days is None:
-        remarks.append("No field to slice by has dates: class mix is not held against that of earlier seasons.")
     remarks += _keep(job, made, items, remarks)
     return _result(made, items, views, remarks)
+
+
+def _dated(job: Job) -> tuple[str | None, list[str]]:
+    """The field that says when each ROI was taken: one to slice by, else the only one; what to say of class mix."""
+    have = samples.sliced_fields(job.dataset, *samples.DATED)
+    named = [name for name in job.params.slices if name in have]
+    if not (named or len(have) == 1):
+        which = f"choose one of {', '.join(have)} to slice by" if have else "no field has dates"
+        return None, [f"Class mix is not held against that of earlier seasons: {which}."]
+    field = (named or have)[0]
+    if _kinds(job):
+        return field, []
+    return field, [
+        f"Class mix is held against that of earlier seasons by {field!r}, all collections together: slice by the field "
+        "that tells them apart."
+    ]
+
+
+def _kinds(job: Job) -> list[str]:
+    """The fields to slice by that tell kinds of images apart, such as the collection."""
+    return [name for name in job.params.slices if isinstance(job.dataset.get_field(name), fo.StringField)]
 
 
 def _sliced(job: Job, table: Mapping[str, list[Any]]) -> dict[str, list[str | None]]:
@@ -92,7 +118,6 @@ def _predictions(job: Job, made: Evaluation, cut: Mapping[str, list[str | None]]
 
     table = made.table
     classes = sorted({name for column in ("label", "predicted") for name in table[column] if name is not None})
-    dated = [name for name in cut if isinstance(job.dataset.get_field(name), (fo.DateField, fo.DateTimeField))]
     return Predictions(
         classes,
         _coded(table["label"], classes),
@@ -100,8 +125,8 @@ def _predictions(job: Job, made: Evaluation, cut: Mapping[str, list[str | None]]
         np.array([np.nan if value is None else value for value in table["confidence"]], dtype=np.float64),
         made.learned,
         cut,
-        _days(table[f"slice {dated[0]}"]) if dated else None,
-        [name for name in cut if isinstance(job.dataset.get_field(name), fo.StringField)],
+        _days(table["day"]) if "day" in table else None,
+        _kinds(job),
     )
 
 
@@ -150,7 +175,7 @@ def _wrong_labels(job: Job, made: Evaluation, found: Predictions) -> tuple[Wrong
     if result is None:
         return None, [*remarks, "It was stopped before all labels were looked at."] if job.run.stopping() else remarks
     seen = np.array([selected.DONE in (tags or ()) for tags in made.table["tags"]], dtype=bool)
-    return wrong_labels.WrongLabels(result.indices[~seen[result.indices]], result.quality, result.suggested), remarks
+    return replace(result, indices=result.indices[~seen[result.indices]]), remarks
 
 
 def _vector_field(dataset: fo.Dataset) -> str | None:
@@ -192,13 +217,11 @@ def _logits(job: Job, view: Any, place: Mapping[str, int]) -> tuple[list[str], n
 
 def _renamed(result: WrongLabels | None, names: Sequence[str], found: Predictions) -> WrongLabels | None:
     """The same with what is suggested as positions among the classes of the list; what is not there is left out."""
-    from .review.wrong_labels import WrongLabels
-
     if result is None:
         return None
     position = np.append(_coded(names, found.classes), -1)  # -1 stays -1
     suggested = position[result.suggested]
-    return WrongLabels(result.indices[suggested[result.indices] >= 0], result.quality, suggested)
+    return replace(result, indices=result.indices[suggested[result.indices] >= 0], suggested=suggested)
 
 
 def _doubts(made: Evaluation, found: Predictions, doubts: WrongLabels) -> dict[str, tuple[float, str]]:

@@ -1,4 +1,4 @@
-"""The focus list of an evaluation, kept beside the model version it is about (see `dated`); the newest is on its card."""
+"""Focus lists of evaluations, kept beside the version they are about (see `dated`); the newest is on its card."""
 
 from __future__ import annotations
 

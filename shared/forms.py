@@ -25,8 +25,6 @@ T = TypeVar("T")
 # Keys that FiftyOne itself puts among an operator's parameters.
 _SYSTEM_KEYS = {"view_target", "custom_view_target", "panel_id", "panel_state", "delegation_target"}
 
-_FIFTYONES_OWN = ("id", "filepath", "created_at", "last_modified_at")
-
 SELECTED = "_selected"  # how many samples were selected when the form was opened
 
 LONGEST_SAID = 100  # characters of a wrong value that an error repeats
@@ -208,13 +206,20 @@ class Form:
 
     def sample_field(self, name: str, *kinds: type[fo.Field]) -> None:
         """Adds the optional choice of one of the dataset's fields of these types, FiftyOne's own left out."""
-        from .samples import fields, has_path
+        from .samples import FIFTYONES_OWN, fields, has_path
 
-        have = [field for field in fields(self.ctx.dataset, *kinds) if field not in _FIFTYONES_OWN]
+        have = [field for field in fields(self.ctx.dataset, *kinds) if field not in FIFTYONES_OWN]
         self.choice(name, [(field, field) for field in have], free=True)
         chosen = self.value(name)
         if chosen and not has_path(self.ctx.dataset, chosen):
             self.error(f"The dataset has no field {chosen!r} (it has: {', '.join(have) or 'none of this kind'}).")
+
+    def slices(self, name: str = "slices") -> None:
+        """Adds the choice of the dataset's fields to measure a model apart by."""
+        from .samples import sliced_fields
+
+        have = sliced_fields(self.ctx.dataset)
+        self.choice(name, [(field, field) for field in have], free=True, several=True)
 
     def notice(self, text: str) -> None:
         """Shows a neutral remark."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from . import samples
 from .errors import InputError, SuiteError
 from .forms import Form, cached
 from .operators import secrets
 from .sync.corrections import OWN_TAGS
-from .sync.store import vocabulary
+from .sync.store import LabelField, vocabulary
 from .vocabulary import Vocabulary
 
 
@@ -33,6 +35,19 @@ def choose_name(form: Form, field: str, parameter: str = "label", **more: Any) -
         form.error(problem)
     elif not len(words):
         form.error("There is no name to choose yet: add one with 'Add a name to the vocabulary'.")
+
+
+def not_applied(view: Any, label_field: str, given: Mapping[str, str]) -> int:
+    """How many samples of a view have a correction that is not their label yet, doubtful ones included.
+
+    Raises:
+        SuiteError: the vocabulary cannot be read, or the view shows parts of samples
+    """
+    dataset = view._root_dataset
+    field = LabelField(dataset, label_field, samples.source_path(dataset, label_field))
+    words = vocabulary(dataset, label_field, given)
+    found = field.corrections(view, words, field.tags(words))
+    return sum(correction.label != correction.wanted for correction in found if not correction.marked)
 
 
 def correction_tag(label: str, words: Vocabulary, prefix: str | None, marker: str) -> str:

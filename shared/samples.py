@@ -26,6 +26,9 @@ SPLITS = ("train", "val", "test")
 UNREADABLE = "unreadable"
 HASH_FIELD = "media_sha256"  # written by training, which has the bytes in hand
 MODEL = "mbari_model"  # the key of a field's info that says which model wrote it
+FIFTYONES_OWN = ("id", "filepath", "created_at", "last_modified_at")
+DATED = (fo.DateField, fo.DateTimeField)
+SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, *DATED)  # what has slices, see `slices.values`
 
 
 def ids(view: SampleCollection) -> np.ndarray:
@@ -111,6 +114,17 @@ def fields(dataset: fo.Dataset, *types: type) -> list[str]:
         if isinstance(field, tuple(t for t in types if issubclass(t, fo.Field))) or document in types:
             found.append(name)
     return found
+
+
+def sliced_fields(dataset: fo.Dataset, *types: type) -> list[str]:
+    """Names of the fields, of these types or all of `SLICED`, that say something about the samples themselves.
+
+    FiftyOne's own are left out, those that this suite has written, and those of evaluations.
+    """
+    schema = dataset.get_field_schema()
+    ours = {name for name, field in schema.items() if any(key.startswith("mbari_") for key in field.info or ())}
+    others = {*FIFTYONES_OWN, HASH_FIELD, *ours, *dataset.list_evaluations()}
+    return [name for name in fields(dataset, *(types or SLICED)) if name not in others]
 
 
 def label_fields(dataset: fo.Dataset) -> list[str]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from .lineage.card import Context
 
-SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
 LONG = 20  # values of a view stage's argument that are spelt out
 
 

@@ -5,9 +5,6 @@ from typing import Any
 from .shared import focus_job, focus_views, samples
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
-from .shared.runs import claim
-
-OWN = ("id", "filepath", "created_at", "last_modified_at", samples.HASH_FIELD, *focus_views.KINDS)
 
 
 class EvaluatePredictions(SuiteOperator):
@@ -31,8 +28,7 @@ class EvaluatePredictions(SuiteOperator):
             form.notice("No model of this suite has labelled these ROIs yet: run 'Apply a classifier' first.")
         form.label_field()
         form.field("eval_key")
-        sliced = samples.fields(dataset, *focus_job.SLICED)
-        form.choice("slices", [(name, name) for name in sliced if name not in OWN], free=True, several=True)
+        form.slices()
         if focus_views.is_one(form.ctx.view):
             form.warning("This is a view of the focus list: choose the dataset as target to evaluate all of it again.")
         if form.value("prediction_field"):
@@ -45,6 +41,5 @@ class EvaluatePredictions(SuiteOperator):
         return f"Evaluate {params.prediction_field} on {count:,} ROIs"
 
     def work(self, job: Job) -> dict[str, Any]:
-        """Evaluates, unless another run does on this dataset: both would write the same marks and views."""
-        claim(job.db, job.run.id, f"evaluate/{job.dataset._doc.id}")
+        """Evaluates, and says where to look."""
         return focus_job.work(job)

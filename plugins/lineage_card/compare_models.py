@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import fiftyone as fo
 from fiftyone import ViewField
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,7 +25,6 @@ INFO = "mbari_comparison"  # the key of that field's info: which versions were c
 VIEWS = "compare: "  # how the names of the suite's saved views begin
 SAID = "Made by the suite; each comparison replaces it"
 LISTED = 100  # unreadable images listed by name in a result
-SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
 
 
 class Params(BaseModel):
@@ -64,8 +62,7 @@ class CompareModels(SuiteOperator):
         named = [record for name in form.value("models") or [] if (record := chosen(form, name))]
         records = alone_with_production(named, Registry(form.db)) if len(named) == 1 else named
         form.label_field()
-        have = samples.fields(form.ctx.dataset, *SLICED)
-        form.choice("slices", [(field, field) for field in have], free=True, several=True)
+        form.slices()
         if problem := refusal(form.ctx.dataset, records, form.value("slices")):
             form.error(problem)
         elif len(records) == 1:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from .compare_models import CompareModels
-from .shared import apply_job, evaluate_job, runs, samples, split_job, train_job
+from .shared import apply_job, focus_job, runs, samples, split_job, train_job
 from .shared.errors import InputError
 from .shared.forms import Form
 from .shared.lineage.registry import CANDIDATE, PRODUCTION, Registry
@@ -28,7 +28,7 @@ def _parameters() -> dict[str, Any]:
     declared: dict[str, Any] = {
         name: field for name, field in train_job.Params.model_fields.items() if name != "repeat"
     }
-    for stage in (split_job.Params, apply_job.Params, evaluate_job.Params):
+    for stage in (split_job.Params, apply_job.Params, focus_job.Params):
         for name, field in stage.model_fields.items():
             if name not in _GIVEN:
                 declared.setdefault(name, field)
@@ -150,7 +150,18 @@ def _key(job: Job) -> str:
 
 SPLITS, TRAINING = "splits", "training"
 LABELS = "labels"  # what was trained on, as far as it is in FiftyOne
-KEPT = ("message", "version", "top1", "macro_f1", "prediction_field", "eval_key", "overall", "differences", "card")
+KEPT = (
+    "message",
+    "version",
+    "top1",
+    "macro_f1",
+    "prediction_field",
+    "eval_key",
+    "focus",
+    "overall",
+    "differences",
+    "card",
+)
 Stage = Callable[[Job, dict[str, dict[str, Any]]], dict[str, Any]]
 
 
@@ -188,8 +199,8 @@ def _apply(job: Job, results: dict) -> dict[str, Any]:
 
 
 def _evaluate(job: Job, results: dict) -> dict[str, Any]:
-    given = {"prediction_field": results["applying"]["prediction_field"]}
-    return evaluate_job.work(replace(job, params=_params(evaluate_job.Params, job, **given)))
+    given = {"prediction_field": results["applying"]["prediction_field"], "slices": job.params.slices or []}
+    return focus_job.work(replace(job, params=_params(focus_job.Params, job, **given)))
 
 
 def _card(job: Job, results: dict) -> dict[str, Any]:
@@ -236,7 +247,7 @@ def _result(results: dict[str, dict[str, Any]], kept: dict[str, Any], again: str
         said.append(again)
     if "comparing" in results:
         said.append(compared["message"])
-        said.append("Next: look at its card and its weak spots, then 'Promote to production' if it is to be used.")
+        said.append("Next: look at its card and into its focus list, then 'Promote to production' if it is to be used.")
     return {
         "message": " ".join([*said, *([end] if end else [])]),
         "version": training.get("version"),
@@ -245,6 +256,7 @@ def _result(results: dict[str, dict[str, Any]], kept: dict[str, Any], again: str
         "stages": [{"stage": name, "result": result.get("message", "")} for name, result in results.items()],
         "overall": compared.get("overall"),
         "differences": compared.get("differences"),
+        "focus": results.get("evaluating", {}).get("focus"),
         "prediction_field": results.get("applying", {}).get("prediction_field"),
         "eval_key": results.get("evaluating", {}).get("eval_key"),
         "card": results.get("card", {}).get("card"),

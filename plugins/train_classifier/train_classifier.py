@@ -6,9 +6,9 @@ from typing import Any
 from .shared import runs, samples, train_job
 from .shared.errors import InputError, SuiteError
 from .shared.forms import Form, cached
+from .shared.labelling import not_applied
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
-from .shared.sync.store import LabelField, vocabulary
 
 HUB = tuple(f"yolo{family}{size}-cls.pt" for family in ("v8", "11", "26") for size in "nsmlx")
 SLOW = 200_000  # samples above which the form counts classes only when asked
@@ -48,8 +48,7 @@ class TrainClassifier(SuiteOperator):
             form.choice("extra_views", [(name, name) for name in _datasets()], several=True, free=True)
             form.fields("min_per_class", "imgsz", "framing", "augmentation", "balance", "batch", "patience", "seed")
             form.fields("device", "store_predictions", "resume")
-            have = samples.fields(form.ctx.dataset, *train_job.SLICED)
-            form.choice("slices", [(field, field) for field in have], several=True, free=True)
+            form.slices()
             form.choice("repeat", form.models(), free=True)
 
     def _repeat(self, form: Form) -> None:
@@ -177,14 +176,10 @@ def _warnings(view: Any, label_field: str, given: Mapping[str, str]) -> list[str
 
 def _corrections(view: Any, label_field: str, given: Mapping[str, str]) -> list[str]:
     """Says how many corrections are not applied yet."""
-    dataset = view._root_dataset
-    field = LabelField(dataset, label_field, samples.source_path(dataset, label_field))
     try:
-        words = vocabulary(dataset, label_field, given)
-        corrections = field.corrections(view, words, field.tags(words))
+        count = not_applied(view, label_field, given)
     except SuiteError as error:
         return [f"Whether corrections are open is not known: {error}"]
-    count = sum(c.label != c.wanted for c in corrections if not c.marked)  # doubtful ones are open as well
     return [f"{count:,} ROIs have a correction that is not applied: the old label is trained on."] if count else []
 
 

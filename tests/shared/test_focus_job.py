@@ -49,6 +49,10 @@ def evaluate(dataset, monitor=None, **params):
     return focus_job.work(Job(wanted, dataset, dataset.view(), {}, monitor or Monitor(), "ann", odm.get_db_conn()))
 
 
+def looked(done):
+    return [item["where to look"] for item in done["focus"]]
+
+
 def test_logits_serve_where_there_are_no_vectors(seasons):
     for sample in seasons.skip(90).iter_samples(autosave=True):
         sample["ground_truth"] = None
@@ -64,8 +68,27 @@ def test_a_season_is_held_against_earlier_ones_where_a_field_has_dates(seasons):
     done = evaluate(seasons, slices=["taken", "site"])
     (item,) = [item for item in done["focus"] if item["where to look"].startswith("More")]
     assert item["where to look"] == "More detritus than before, site north, June to August 2015"
-    assert "class mix is not held" not in done["message"]
-    assert "class mix is not held against that of earlier" in evaluate(seasons, slices=["site"])["message"]
+    assert "Class mix" not in done["message"]
+
+
+def test_the_only_field_of_dates_serves_unasked_and_of_several_one_is_asked_for(seasons):
+    mixes = [
+        [name for name in looked(evaluate(seasons, slices=slices)) if name.startswith("More")]
+        for slices in (["site"], [])
+    ]
+    season = "June to August 2015"
+    assert mixes == [[f"More detritus than before, site north, {season}"], [f"More detritus than before, {season}"]]
+    assert "by 'taken', all collections together" in evaluate(seasons)["message"]
+    seasons.set_values("archived", [datetime(2020, 1, 1)] * len(seasons))
+    done = evaluate(seasons)
+    assert not [name for name in looked(done) if name.startswith("More")]
+    assert "earlier seasons: choose one of taken, archived to slice by" in done["message"]
+
+
+def test_corrections_that_are_not_applied_are_named(seasons):
+    seasons.limit(3).tag_samples("detritus")
+    # One of them is labelled so already.
+    assert "2 have a correction that is not applied" in evaluate(seasons)["message"]
 
 
 def test_without_vectors_and_logits_wrong_labels_are_not_looked_for(seasons):
