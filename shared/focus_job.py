@@ -63,7 +63,10 @@ def work(job: Job) -> dict[str, Any]:
     doubts, said = _wrong_labels(job, made, found)
     remarks += said
     job.run.progress(0, 0, "Looking for what is weak")
-    suspects = None if doubts is None else focus.Suspects(doubts.indices, doubts.suggested[doubts.indices])
+    suspects = None
+    if doubts is not None:
+        rows = doubts.indices
+        suspects = focus.Suspects(rows, doubts.suggested[rows], doubts.chance[rows])
     items = focus.rank(found, suspects)
     job.run.progress(0, 0, "Saving views")
     views = focus_views.write(

@@ -25,10 +25,12 @@ class Suspects:
     Attributes:
         rows: which ones, int (K,)
         suggested: what each looks like instead, a class, int (K,)
+        chances: how likely each is wrong, float (K,)
     """
 
     rows: np.ndarray
     suggested: np.ndarray
+    chances: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -150,18 +152,19 @@ class _Score:
         won = float(wrong.sum() * share)
         return won, won / max(len(self.rows), 1), self._macro(hits + to, true, said - away + to)
 
-    def if_labelled(self, rows: np.ndarray, labels: np.ndarray) -> float:
-        """Macro F1 won if these judged images had these labels."""
+    def if_labelled(self, rows: np.ndarray, labels: np.ndarray, chances: np.ndarray) -> float:
+        """Macro F1 won if these judged images had these labels, each with a probability."""
         truth, predicted = self._found.truth[rows], self._found.predicted[rows]
+        before, after = truth == predicted, labels == predicted
         hits, true, said = self._sums()
-        hits = hits - self._counts(truth[truth == predicted]) + self._counts(labels[labels == predicted])
-        return self._macro(hits, true - self._counts(truth) + self._counts(labels), said)
+        hits = hits - self._counts(truth[before], chances[before]) + self._counts(labels[after], chances[after])
+        return self._macro(hits, true - self._counts(truth, chances) + self._counts(labels, chances), said)
 
     def _sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
 
-    def _counts(self, classes: np.ndarray) -> np.ndarray:
-        return np.bincount(classes, minlength=self.classes)
+    def _counts(self, classes: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(classes, weights, minlength=self.classes)
 
     def _f1(self, hits: np.ndarray, true: np.ndarray, said: np.ndarray) -> float:
         if not self._occurs.any():
@@ -175,20 +178,21 @@ class _Score:
 def _wrong_labels(found: Predictions, suspects: Suspects | None, score: _Score) -> list[Item]:
     if suspects is None or not len(suspects.rows):
         return []
-    rows, suggested = suspects.rows, suspects.suggested
+    rows, suggested, chances = suspects.rows, suspects.suggested, suspects.chances
     pairs = Counter(zip(found.truth[rows].tolist(), suggested.tolist(), strict=True))
     often = ", ".join(f"{found.classes[a]} for {found.classes[b]} ({n:,})" for (a, b), n in pairs.most_common(LISTED))
     agrees = int((found.predicted[rows] == suggested).sum())
     learned = int(found.learned[rows].sum())
     judged = found.judged[rows]
     labelled = int((found.truth >= 0).sum())
+    expected = float(chances.sum())
     sentence = (
-        f"{_n(len(rows), 'label looks', 'labels look')} wrong beside the images they are most like, {learned:,} of "
-        f"them learned from; in {agrees:,} the model says what those say. They stand as {often}."
+        f"{_n(len(rows), 'label does', 'labels do')} not fit what the image looks like, and about "
+        f"{_number(expected)} of them {'is' if _number(expected) == '1' else 'are'} likely wrong. The most frequent: "
+        f"{often}. In {agrees:,} the model agrees with what it looks like; {learned:,} were learned from."
     )
-    gained = score.if_labelled(rows[judged], suggested[judged])
-    share = len(rows) / labelled
-    return [Item("wrong labels", "Labels that look wrong", sentence, rows, float(len(rows)), share, gained)]
+    gained = score.if_labelled(rows[judged], suggested[judged], chances[judged])
+    return [Item("wrong labels", "Labels that look wrong", sentence, rows, expected, expected / labelled, gained)]
 
 
 def _confused(found: Predictions, doubted: np.ndarray, score: _Score) -> list[Item]:

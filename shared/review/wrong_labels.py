@@ -4,6 +4,11 @@ Confident learning is cleanlab's (Northcutt, Jiang and Chuang 2021, "Confident L
 Dataset Labels"). It needs probabilities of each ROI from a model that has not learned that ROI's own label: a linear
 probe over its features (embeddings, or a backbone's last layer), fitted on the other folds. So it can look at the
 training set as well, which the model itself knows by heart.
+
+cleanlab counts most of what such a probe gets wrong as wrong labels: of 1,144 real ROIs that it tells apart to 51%, it
+names 406, or 458 with 57 labels flipped. So named are only those that are likely to be wrong, see `_chances`: 3, or 116
+of which 35 are flipped. Without features, ranking by a model's logits like this finds more than FiftyOne brain's
+mistakenness: 46% of the flipped in a list as long, against 19%.
 """
 
 from __future__ import annotations
@@ -12,15 +17,20 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit
 
 from ..errors import InputError
 from ..runs import Monitor
+from . import calibration
 
 # A probe learns from so many rows at most: more make it slow and hardly better, since it has few parameters.
 ROWS = 20_000
 # Weak regularisation: rows have length 1, and what tells classes apart is a small part of that.
 STRENGTH = 3.0
 ITERATIONS = 100
+LIKELY = 0.1  # a label is named if it is wrong with this probability: one look in ten is not wasted
+SURE, CHANCE = 0.9, 0.3  # another class is as sure as this, and how likely the label is wrong then, see `_chances`
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,14 @@ class WrongLabels:
         quality: float32 (N,), 0 (surely wrong) to 1: the probability of the label that was given; NaN for a row that
             was not judged: without a label or usable features, or of a class that too few others have
         suggested: int64 (N,), the most probable class of each row; -1 where it was not judged
+        chance: float32 (N,), how likely each label is wrong, 0 to 1; NaN where it was not judged. Their sum is about
+            how many are wrong, or less: a label that is taken for a similar class is hard to tell from an unusual image
     """
 
     indices: np.ndarray
     quality: np.ndarray
     suggested: np.ndarray
+    chance: np.ndarray
 
     @property
     def judged(self) -> int:
@@ -82,7 +95,7 @@ def find(
     else:
         assert probabilities is not None
         found = np.where(labels[:, None] >= 0, probabilities, np.nan).astype(np.float32, copy=False)
-    return _judge(labels, found)
+    return _judge(labels, found, seed)
 
 
 def out_of_fold(
@@ -213,10 +226,10 @@ def _folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int)
     return fold_of[group]
 
 
-def _judge(labels: np.ndarray, probabilities: np.ndarray) -> WrongLabels:
+def _judge(labels: np.ndarray, probabilities: np.ndarray, seed: int) -> WrongLabels:
     """Asks cleanlab about the rows that have probabilities, (N, C); rows of NaN have none."""
     judged = np.flatnonzero((labels >= 0) & np.isfinite(probabilities).all(axis=1))
-    quality = np.full(len(labels), np.nan, dtype=np.float32)
+    quality, chance = np.full((2, len(labels)), np.nan, dtype=np.float32)
     suggested = np.full(len(labels), -1, dtype=np.int64)
     indices = np.empty(0, dtype=np.int64)
     given = labels[judged]
@@ -228,13 +241,58 @@ def _judge(labels: np.ndarray, probabilities: np.ndarray) -> WrongLabels:
         sure = probabilities[judged]
         quality[judged] = get_label_quality_scores(given, sure, method="self_confidence")
         suggested[judged] = sure.argmax(axis=1)
+        chance[judged] = _chances(given, sure, seed)
         with warnings.catch_warnings():
             # It says that it may miss some in small classes.
             warnings.simplefilter("ignore", UserWarning)
             # One process: a delegated worker has two runs on its processors, and it takes seconds.
-            wrong = find_label_issues(given, sure, return_indices_ranked_by="self_confidence", n_jobs=1)
+            wrong = find_label_issues(
+                given,
+                sure,
+                filter_by="low_self_confidence",
+                return_indices_ranked_by="self_confidence",
+                n_jobs=1,
+            )
         indices = judged[np.asarray(wrong, dtype=np.int64)]
-    return WrongLabels(indices, quality, suggested)
+        indices = indices[chance[indices] >= LIKELY]
+    return WrongLabels(indices, quality, suggested, chance)
+
+
+def _chances(labels: np.ndarray, probabilities: np.ndarray, seed: int) -> np.ndarray:
+    """How likely each label is wrong, float32 (K,), by what the doubts of the probe itself do not explain.
+
+    A share e of the labels is taken to be any other class by chance, and the others to be drawn from the
+    probabilities at a temperature t: P(label) = (1 - e) q + e (1 - q) / (C - 1). e and t are those with the greatest
+    likelihood, and the chance is the second term's part of the sum. Of 1,144 real labels with 0, 11, 57 and 114
+    flipped at random it expects 1, 10, 48 and 100 (cleanlab's estimate of the joint: 406 to 493); flipped to a similar
+    class, 17 for 57 and 56 for 114.
+
+    A probe that has learned a mistake which is made often explains it away. So where nearly all images like it have
+    another label, the chance is at least what was measured there (0 to 0.8 in 18 settings, 0.3 on average).
+    """
+    rows = np.random.RandomState(seed).permutation(len(labels))[:ROWS]
+    logs = np.log(np.maximum(probabilities[rows], 1e-12))
+    others = max(len(np.unique(labels)) - 1, 1)
+
+    def loss(point: np.ndarray) -> float:
+        q = calibration.apply(logs, float(np.exp(point[0])))[np.arange(len(rows)), labels[rows]].astype(np.float64)
+        wrong = expit(point[1])
+        return -float(np.log((1 - wrong) * q + wrong * (1 - q) / others + 1e-12).mean())
+
+    bounds = [(np.log(calibration.LOWEST), np.log(calibration.HIGHEST)), (logit(1e-5), 0.0)]
+    # Its own first steps are a part of the start's size, which is none at all for a 0.
+    start = np.array([[0.0, -3.0], [-0.7, -3.0], [0.0, -5.0]])
+    best = minimize(loss, start[0], method="Nelder-Mead", bounds=bounds, options={"initial_simplex": start})
+    log_temperature, odds = best.x
+    wrong, chances = expit(odds), np.empty(len(labels), dtype=np.float32)
+    for first in range(0, len(labels), ROWS):
+        block = slice(first, first + ROWS)
+        sure = calibration.apply(np.log(np.maximum(probabilities[block], 1e-12)), float(np.exp(log_temperature)))
+        q = sure[np.arange(len(sure)), labels[block]]
+        chance = wrong * (1 - q) / (wrong * (1 - q) + (1 - wrong) * q * others + 1e-12)
+        at_odds = (sure.max(axis=1) >= SURE) & (sure.argmax(axis=1) != labels[block])
+        chances[block] = np.where(at_odds, np.maximum(chance, CHANCE), chance)
+    return chances
 
 
 def _check(

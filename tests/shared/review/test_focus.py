@@ -60,13 +60,17 @@ def test_what_was_learned_from_is_left_out_of_all_but_the_wrong_labels():
     found.predicted[taken] = 1
     found.confidence[taken] = 0.95
     found.learned[taken] = True
-    suspects = focus.Suspects(taken[:3], np.array([1, 1, 2]))
+    suspects = focus.Suspects(taken[:3], np.array([1, 1, 2]), np.array([0.8, 0.5, 0.2]))
     items = focus.rank(found, suspects)
     assert {item.kind for item in items} == {"wrong labels"}
     assert items[0].rows.tolist() == taken[:3].tolist()
-    assert "3 labels look wrong" in items[0].sentence
-    assert "3 of them learned from" in items[0].sentence
+    assert "3 labels do not fit" in items[0].sentence
+    assert "about 1.5 of them are likely wrong" in items[0].sentence
+    assert "3 were learned from" in items[0].sentence
     assert "Calanus for Metridia (2)" in items[0].sentence
+    assert items[0].labels == pytest.approx(1.5)
+    assert items[0].top1 == pytest.approx(1.5 / 1200)
+    assert items[0].macro_f1 == 0
 
 
 def test_a_mistake_whose_label_looks_wrong_is_not_the_models():
@@ -74,7 +78,7 @@ def test_a_mistake_whose_label_looks_wrong_is_not_the_models():
     sure = np.flatnonzero((found.truth == 2) & (found.predicted == 2))[:10]
     found.predicted[sure] = 0
     found.confidence[sure] = np.linspace(0.99, 0.91, 10)
-    suspects = focus.Suspects(sure[:4], np.zeros(4, int))
+    suspects = focus.Suspects(sure[:4], np.zeros(4, int), np.ones(4))
     items = focus.rank(found, suspects)
     item = of(items, "confident")
     assert item.rows.tolist() == sure[4:].tolist()  # the most confident first
@@ -82,10 +86,13 @@ def test_a_mistake_whose_label_looks_wrong_is_not_the_models():
     assert "0.5 would be" in item.sentence
     assert "4 more are not counted" in item.sentence
     labels = of(items, "wrong labels")
-    assert "in 4 the model says what those say" in labels.sentence
+    assert "In 4 the model agrees" in labels.sentence
     better = replace(found, truth=found.truth.copy())
     better.truth[sure[:4]] = 0
-    assert labels.macro_f1 == pytest.approx(macro(better, found.predicted) - macro(found, found.predicted))
+    gain = macro(better, found.predicted) - macro(found, found.predicted)
+    assert labels.macro_f1 == pytest.approx(gain)
+    unlikely = focus.rank(found, replace(suspects, chances=np.full(4, 0.2)))
+    assert 0.1 * gain < of(unlikely, "wrong labels").macro_f1 < 0.3 * gain
 
 
 def test_a_weak_slice_is_named_with_its_mistakes():

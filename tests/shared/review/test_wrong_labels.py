@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.preprocessing import normalize
@@ -54,13 +55,50 @@ def test_flipped_labels_come_first(data: tuple, found: WrongLabels) -> None:
     assert found.judged == ROWS
 
 
-def test_the_verdict_is_cleanlabs(data: tuple, found: WrongLabels) -> None:
+@pytest.mark.parametrize("noise", [1, 3], ids=["clear", "vague"])
+def test_the_verdict_is_cleanlabs_of_what_is_likely_wrong(data: tuple, noise: int) -> None:
     labels, features, _ = data
+    features = features + (noise - 1) * np.random.default_rng(5).normal(size=features.shape).astype(np.float32)
+    found = wrong_labels.find(labels, features, None, CLASSES)
+    assert found is not None
     probabilities = sure(labels, features)
-    peer = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence")
-    assert found.indices.tolist() == peer.tolist()
+    peer = find_label_issues(
+        labels, probabilities, filter_by="low_self_confidence", return_indices_ranked_by="self_confidence"
+    )
+    likely = found.chance >= wrong_labels.LIKELY
+    assert found.indices.tolist() == peer[likely[peer]].tolist()
+    # Where classes are hard to tell apart, most of what cleanlab names is not worth a look.
+    assert (len(found.indices) < len(peer) / 2) == (noise == 3)
     assert np.array_equal(found.quality, get_label_quality_scores(labels, probabilities))
     assert np.array_equal(found.suggested, probabilities.argmax(axis=1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.1, 0.2])
+def test_as_many_are_expected_to_be_wrong_as_are(share: float) -> None:
+    random = np.random.default_rng(8)
+    logits = 4 * random.normal(size=(6_000, CLASSES))
+    truth = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
+    flipped = random.random(len(truth)) < share
+    labels = np.where(flipped, (truth + random.integers(1, CLASSES, len(truth))) % CLASSES, truth)
+    # Half as sure as it should be, as a probe is that is held back.
+    found = wrong_labels.find(labels, None, softmax(logits / 2, axis=1), CLASSES)
+    assert found is not None
+    assert found.chance.sum() == pytest.approx(flipped.sum(), rel=0.15, abs=30)
+    named = found.indices
+    assert found.chance[named].sum() == pytest.approx(flipped[named].sum(), rel=0.2, abs=15)
+    assert not share or flipped[named].mean() > 2 * share
+
+
+def test_a_mistake_that_is_made_often_is_named_though_the_probe_learns_it() -> None:
+    random = np.random.default_rng(4)
+    truth = np.repeat(np.arange(3), 100)
+    features = np.eye(3)[truth] * 4 + random.normal(0, 0.3, (300, 3))
+    labels = truth.copy()
+    labels[100:106] = 2
+    found = wrong_labels.find(labels, features, None, 3)
+    assert found is not None
+    assert sorted(found.indices) == list(range(100, 106))
+    assert found.suggested[found.indices].tolist() == [1] * 6
 
 
 def test_the_probabilities_are_scikit_learns_out_of_fold(data: tuple) -> None:
@@ -140,9 +178,10 @@ def test_without_features_a_models_probabilities_do(data: tuple) -> None:
     labels[0], probabilities[1] = -1, np.nan
     found = wrong_labels.find(labels, None, probabilities, CLASSES)
     assert found is not None
-    peer = find_label_issues(labels[2:], probabilities[2:], return_indices_ranked_by="self_confidence")
-    assert found.indices.tolist() == (2 + peer).tolist()
+    assert np.array_equal(found.quality[2:], get_label_quality_scores(labels[2:], probabilities[2:]))
+    assert len(found.indices)
     assert np.flatnonzero(np.isnan(found.quality)).tolist() == [0, 1]
+    assert np.flatnonzero(np.isnan(found.chance)).tolist() == [0, 1]
 
 
 def test_features_of_another_scale_give_the_same(data: tuple, found: WrongLabels) -> None:
