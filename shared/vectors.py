@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ EMBEDDING = "mbari_embedding"  # the key of a vector field's info that says whic
 
 # How many documents a query brings at a time: of 1,280 numbers each, 25 MB.
 CHUNK = 5_000
+
+RUN = "run 'Compute embeddings'"
 
 # Of these, two fields with the same are alike: their vectors may be mixed and compared.
 IDENTITY = ("weights_sha256", "layer", "framing", "imgsz", "dim")
@@ -204,33 +206,86 @@ def read(view: SampleCollection, name: str, patches_field: str | None = None) ->
     Raises:
         InputError: there is no such field, no vector in it, or they differ in length
     """
-    dataset = view._root_dataset
     path = path_of(name, patches_field)
     if patches_field:
-        require_patches_field(dataset, patches_field)
-    if dataset.get_field(path) is None:
-        raise InputError(f"The dataset {dataset.name!r} has no field {path!r}: run 'Compute embeddings' first.")
-    if not isinstance(dataset.get_field(path), (fo.VectorField, fo.ListField, fo.ArrayField)):
-        raise InputError(f"The field {path!r} of dataset {dataset.name!r} is not one of vectors; choose another one.")
+        require_patches_field(view._root_dataset, patches_field)
+    require(view._root_dataset, path)
     ids: list[str] = []
     packed, lengths, missing = bytearray(), Counter[int](), 0
     for identity, stored in _stored(view, name, patches_field):
-        vector = None if stored is None else decode(stored)
-        if vector is None or not np.isfinite(vector).all() or not vector.any():
+        vector = _usable(stored)
+        if vector is None:
             missing += 1
             continue
         ids.append(str(identity))
         lengths[len(vector)] += 1
         packed += vector.tobytes()
     if not ids:
-        raise InputError(f"No ROI of the target has a vector in {path!r}: run 'Compute embeddings' first.")
+        raise InputError(f"No ROI of the target has a vector in {path!r}: {RUN} first.")
     if len(lengths) > 1:
-        said = ", ".join(f"{count:,} of {length:,}" for length, count in lengths.most_common(5))
-        raise InputError(
-            f"The vectors in {path!r} differ in length ({said}): they are of different backbones and cannot be "
-            "compared. Compute them anew in another field."
-        )
+        raise _differ(path, ", ".join(f"{count:,} of {length:,}" for length, count in lengths.most_common(5)))
     return ids, np.frombuffer(packed, np.float32).reshape(len(ids), -1), missing
+
+
+def reader(dataset: fo.Dataset, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What reads the vectors of samples by their ids, shape (n,) as `samples.ids` gives them, as often as asked.
+
+    It returns float32 (n, D), a row of zeros where a sample has none that can be compared, and raises an InputError
+    where they differ in length.
+
+    Args:
+        dataset: the dataset
+        name: a vector field of it, or one with lists of numbers
+
+    Raises:
+        InputError: there is no such field, or no vector in it
+    """
+    require(dataset, name)
+    first = dataset._sample_collection.find_one({name: {"$type": ["binData", "array"]}}, {name: 1}) or {}
+    length = 0 if (vector := decode(first.get(name))) is None else len(vector)
+    if not length:
+        raise InputError(f"No ROI of the dataset {dataset.name!r} has a vector in {name!r}: {RUN} first.")
+
+    def read_some(ids: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(ids), length), np.float32)
+        for start in range(0, len(ids), CHUNK):
+            row = {ObjectId(identity): start + i for i, identity in enumerate(ids[start : start + CHUNK].tolist())}
+            for document in dataset._sample_collection.find({"_id": {"$in": list(row)}}, {name: 1}):
+                vector = _usable(document.get(name))
+                if vector is None:
+                    continue
+                if len(vector) != length:
+                    raise _differ(name, f"{length:,} and {len(vector):,}")
+                found[row[document["_id"]]] = vector
+        return found
+
+    return read_some
+
+
+def require(dataset: fo.Dataset, path: str) -> None:
+    """Checks that a field is there and can hold vectors.
+
+    Raises:
+        InputError: if not
+    """
+    field = dataset.get_field(path)
+    if field is None:
+        raise InputError(f"The dataset {dataset.name!r} has no field {path!r}: {RUN} first.")
+    if not isinstance(field, (fo.VectorField, fo.ListField, fo.ArrayField)):
+        raise InputError(f"The field {path!r} of dataset {dataset.name!r} is not one of vectors; choose another one.")
+
+
+def _usable(stored: Any) -> np.ndarray | None:
+    """A stored vector that can be compared; None where it is missing, not of numbers, or zero throughout."""
+    vector = None if stored is None else decode(stored)
+    return None if vector is None or not np.isfinite(vector).all() or not vector.any() else vector
+
+
+def _differ(path: str, said: str) -> InputError:
+    return InputError(
+        f"The vectors in {path!r} differ in length ({said}): they are of different backbones and cannot be compared. "
+        "Compute them anew in another field."
+    )
 
 
 def _stored(view: SampleCollection, name: str, patches_field: str | None) -> Iterator[tuple[Any, Any]]:

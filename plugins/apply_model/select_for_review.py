@@ -8,7 +8,7 @@ from typing import Any
 
 import fiftyone as fo
 
-from .shared import clustered, samples, select_job, selected
+from .shared import clustered, samples, select_data, select_job, selected
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.runs import claim
@@ -72,7 +72,7 @@ class SelectForReview(SuiteOperator):
 def result(outcome: select_job.Outcome) -> dict[str, Any]:
     """What a selection says."""
     chosen, table = Counter(outcome.chosen.kinds), outcome.table
-    beyond = int(table.open_.sum()) - len(outcome.chosen.rows)
+    beyond = len(table.ids) - len(outcome.chosen.rows)
     left_out = {**table.left_out, "beyond the budget": beyond}
     found = outcome.scale.measured
     return {
@@ -128,13 +128,13 @@ def _rare(outcome: select_job.Outcome) -> Counter[str]:
 def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> str:
     table, near, found = outcome.table, outcome.near, outcome.scale.measured
     said = [
-        f"{len(outcome.chosen.rows):,} of {len(table.ids):,} predictions are tagged {selected.TAG!r} for a person to "
+        f"{len(outcome.chosen.rows):,} of {table.predicted:,} predictions are tagged {selected.TAG!r} for a person to "
         f"look at: {', '.join(f'{count:,} {kind}' for kind, count in chosen.items())}; {beyond:,} are beyond the "
         f"budget. {selected.REASON!r} says why each was chosen. Tag what you have looked at {selected.DONE!r}: it "
         "leaves the views, and is not chosen again."
     ]
     if table.left_out:
-        said.append(f"Left out: {select_job.because(table.left_out)}.")
+        said.append(f"Left out: {select_data.because(table.left_out)}.")
     if found is not None:
         said.append(
             f"Calibrated on {found.images:,} ROIs of val: temperature {found.temperature:.2f}, calibration error "
@@ -146,7 +146,7 @@ def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> 
     return " ".join(filter(None, said))
 
 
-def _unknown(near: select_job.Near, unsaid: int) -> Sequence[str]:
+def _unknown(near: select_data.Near, unsaid: int) -> Sequence[str]:
     said = []
     if unsaid:
         said.append(f"{unsaid:,} spot checks were reviewed and have no label: they do not count.")

@@ -18,12 +18,15 @@ import numpy as np
 from ..errors import InputError
 from . import spread
 from .novelty import Novelty
+from .spread import Rows
 
 KINDS = ("confident", "rare", "novel", "confusing")
 SHARES = {"confident": 0.3, "rare": 0.3, "novel": 0.2, "confusing": 0.2}  # of the budget, while there are candidates
 LIKELY = 0.01  # a class less probable is no reason to look; low, for of what it has seen little a model expects little
 POOL = 4  # rows looked at for each one taken, so that those taken can differ
 FEWEST_POOLED = 1_000
+MOST_POOLED = 50_000  # rows of one class after another that are looked at beyond that
+KEPT = 8  # of the rare classes those likeliest for a row: 32 bytes, however many are rare
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Predictions:
         second: the next class, int (N,); None where only the confidence is known
         margin: the probability of the first class less that of the second, float (N,); None likewise
         rare: the classes that count as rare, as numbers, (R,)
-        chances: the probability of each rare class, (N, R); None where only the confidence is known
+        likeliest: the rare classes that each may be of, as positions in `rare`, int (N, T); None where only the
+            confidence is known
+        chances: the probability of these, (N, T); None likewise
     """
 
     classes: Sequence[str]
@@ -46,16 +51,26 @@ class Predictions:
     second: np.ndarray | None = None
     margin: np.ndarray | None = None
     rare: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    likeliest: np.ndarray | None = None
     chances: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.predicted)
 
+    def may_be(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rare classes that rows may be of, and their probabilities, both (n, T); T is 1 without `chances`."""
+        if self.likeliest is not None and self.chances is not None:
+            return self.likeliest[rows], self.chances[rows]
+        place = np.full(len(self.classes), -1)
+        place[self.rare] = np.arange(len(self.rare))
+        found = place[self.predicted[rows], None]
+        return np.maximum(found, 0), np.where(found >= 0, self.confidence[rows, None], 0)
+
     def chances_of(self, rows: np.ndarray) -> np.ndarray:
-        """The probability of each rare class, (n, R); where it is not stored, that of the class predicted alone."""
-        if self.chances is not None:
-            return self.chances[rows].astype(np.float64)
-        return (self.predicted[rows, None] == self.rare) * self.confidence[rows, None].astype(np.float64)
+        """The probability of each rare class, (n, R); 0 for what is not kept."""
+        found = np.zeros((len(rows), len(self.rare)))
+        np.put_along_axis(found, *self.may_be(rows), axis=1)
+        return found
 
 
 @dataclass(frozen=True)
@@ -84,9 +99,11 @@ def summarise(probabilities: np.ndarray, predicted: np.ndarray, rare: np.ndarray
         rare: the rare classes, (R,)
 
     Returns:
-        confidence, second, margin and chances (float16, which is fine enough to rank by)
+        confidence, second, margin, likeliest and chances (float16, which is fine enough to rank by)
     """
     rows = np.arange(len(probabilities))
+    of_rare = probabilities[:, rare]
+    likeliest = np.argsort(-of_rare, axis=1, kind="stable")[:, :KEPT]
     confidence = probabilities[rows, predicted]
     others = probabilities.copy()
     others[rows, predicted] = -1
@@ -95,7 +112,8 @@ def summarise(probabilities: np.ndarray, predicted: np.ndarray, rare: np.ndarray
         "confidence": confidence.astype(np.float32),
         "second": second.astype(np.int32),
         "margin": (confidence - np.maximum(others[rows, second], 0)).astype(np.float32),
-        "chances": probabilities[:, rare].astype(np.float16),
+        "likeliest": likeliest.astype(np.int16),
+        "chances": np.take_along_axis(of_rare, likeliest, axis=1).astype(np.float16),
     }
 
 
@@ -125,14 +143,13 @@ def choose(
     budget: int,
     *,
     confident: float = 0.9,
-    open_: np.ndarray | None = None,
     rare_quota: int | None = None,
     examples: np.ndarray | None = None,
     checked: np.ndarray | None = None,
     novelty: Novelty | None = None,
     unclustered: np.ndarray | None = None,
-    vectors: np.ndarray | None = None,
-    seen: np.ndarray | None = None,
+    vectors: Rows | None = None,
+    seen: Rows | None = None,
     seed: int = 51,
 ) -> Selection:
     """Chooses what a person should look at.
@@ -141,16 +158,16 @@ def choose(
     all else, from all confident predictions: taking the novel ones out first would make precision look better.
 
     Args:
-        predictions: what the model says of N ROIs
+        predictions: what the model says of N ROIs, any of which may be chosen
         budget: how many ROIs a person can look at
         confident: the confidence from which a prediction is a confident one, 0 to 1
-        open_: which rows may be chosen, bool (N,): those not reviewed before; None for all
         rare_quota: how many of the budget are for rare classes at most; None for their share
         examples: how many labelled examples each class has, (C,): what one more is worth; None for none
         checked: how many spot checks of each class were reviewed before, (C,); None for none
         novelty: how far each row is from what has a label, where that is known
         unclustered: which rows are in no cluster, bool (N,), where there are clusters
-        vectors: unit rows (N, D), zero where one has none; None: nothing is known of who looks alike
+        vectors: unit rows (N, D), zero where one has none, of which those that come into question are read; None:
+            nothing is known of who looks alike
         seen: unit rows (K, D) of what was reviewed before, which need not be seen again
         seed: the source of chance
 
@@ -160,12 +177,12 @@ def choose(
     if budget < 1 or not 0 < confident <= 1:
         raise InputError(f"A budget of {budget} and a confidence of {confident}: at least 1, and above 0 up to 1.")
     count = len(predictions)
-    given = [predictions.confidence, open_, unclustered, vectors, None if novelty is None else novelty.distance]
+    given = [predictions.confidence, unclustered, vectors, None if novelty is None else novelty.distance]
     if any(column is not None and len(column) != count for column in given):
         raise InputError("The columns of the predictions to choose from differ in length.")
     chooser = _Chooser(predictions, confident, examples, checked, novelty, unclustered, vectors, seen, seed)
-    free = np.ones(count, bool) if open_ is None else np.asarray(open_, bool).copy()
-    candidates = {kind: int(np.count_nonzero(chooser.mask(kind) & free)) for kind in KINDS}
+    free = np.ones(count, bool)
+    candidates = {kind: int(np.count_nonzero(chooser.mask(kind))) for kind in KINDS}
     taken: dict[str, list[int]] = {kind: [] for kind in KINDS}
     copies = vectors is None
     while (left := budget - sum(map(len, taken.values()))) > 0:
@@ -221,8 +238,8 @@ class _Chooser:
         checked: np.ndarray | None,
         novelty: Novelty | None,
         unclustered: np.ndarray | None,
-        vectors: np.ndarray | None,
-        seen: np.ndarray | None,
+        vectors: Rows | None,
+        seen: Rows | None,
         seed: int,
     ) -> None:
         self._of, self._vectors, self._seen, self._novelty = predictions, vectors, seen, novelty
@@ -313,14 +330,10 @@ class _Chooser:
         with probability p. Those chosen count as p examples, so that no class takes all.
         """
         of = self._of
-        chances = of.chances_of(rows)
-        per_class = max(POOL * count, FEWEST_POOLED) // max(len(of.rare), 1) + count
-        likely = [np.argsort(-column, kind="stable")[:per_class] for column in chances.T]
-        pool = np.unique(np.concatenate(likely))
-        chances = chances[pool]
-        examples = self._examples[of.rare]
-        for row in taken["rare"]:
-            examples = examples + of.chances_of(np.array([row]))[0]
+        per_class = max(POOL * count, FEWEST_POOLED) // len(of.rare) + min(count, MOST_POOLED // len(of.rare))
+        where = rows[_top_of_each(*of.may_be(rows), per_class)]
+        chances = of.chances_of(where)
+        examples = self._examples[of.rare] + of.chances_of(np.array(taken["rare"], np.int64)).sum(axis=0)
 
         def expected() -> np.ndarray:
             return chances @ (1 / (1 + examples))
@@ -329,11 +342,10 @@ class _Chooser:
             nonlocal examples
             examples = examples + chances[row]
 
-        where = rows[pool]
-        known = self._known(taken)
         # Two of a rare class are both worth a look, as long as they are not the same animal.
         near = spread.COPY * self._far
-        return where[spread.pick(expected, count, self._at(where), near, known, count_in, copies=copies)]
+        found, apart = self._like(where, taken)
+        return where[spread.pick(expected, count, found, near, apart, count_in, copies=copies)]
 
     def _best(
         self, rows: np.ndarray, score: np.ndarray, count: int, taken: Mapping[str, list[int]], copies: bool
@@ -341,19 +353,31 @@ class _Chooser:
         """The rows with the highest scores that differ from one another."""
         pool = np.argsort(-score, kind="stable")[: max(POOL * count, FEWEST_POOLED)]
         where, scores = rows[pool], score[pool]
-        known = self._known(taken)
-        return where[spread.pick(lambda: scores, count, self._at(where), self._far, known, copies=copies)]
+        found, apart = self._like(where, taken)
+        return where[spread.pick(lambda: scores, count, found, self._far, apart, copies=copies)]
 
-    def _at(self, rows: np.ndarray) -> np.ndarray | None:
-        return None if self._vectors is None else self._vectors[rows]
+    def _like(
+        self, rows: np.ndarray, taken: Mapping[str, list[int]]
+    ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """The vectors of rows, and how far each is from all that a person has seen or will see.
 
-    def _known(self, taken: Mapping[str, list[int]]) -> np.ndarray | None:
-        """The vectors of what a person has seen or will see; spot checks must not keep others from being chosen."""
+        But for spot checks, which must not keep others from being chosen.
+        """
         if self._vectors is None:
-            return None
-        rows = [row for kind, of_kind in taken.items() if kind != "confident" for row in of_kind]
-        seen = self._vectors[:0] if self._seen is None else self._seen
-        return np.concatenate([seen, self._vectors[rows]]) if rows else seen
+            return None, None
+        found = self._vectors[rows]
+        chosen = [row for kind, of_kind in taken.items() if kind != "confident" for row in of_kind]
+        apart = spread.nearest(found, self._vectors[np.array(chosen, np.int64)])
+        return found, apart if self._seen is None else np.minimum(apart, spread.nearest(found, self._seen))
+
+
+def _top_of_each(likeliest: np.ndarray, chances: np.ndarray, most: int) -> np.ndarray:
+    """The rows in which each class is likeliest, so many of each at most, in order; both arrays are (N, T)."""
+    classes = likeliest.ravel()
+    order = np.lexsort((-chances.ravel(), classes))
+    classes = classes[order]
+    rank = np.arange(len(order)) - np.searchsorted(classes, classes)
+    return np.unique(order[rank < most] // likeliest.shape[1])
 
 
 def _level(checked: np.ndarray, have: np.ndarray, count: int) -> np.ndarray:

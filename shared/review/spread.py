@@ -7,12 +7,22 @@ cosine distances, 0 to 2.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
 PAIRS = 1_000  # rows whose distances say what is near
 COPY = 0.25  # of what is far: nearer ones count as the same animal
-TILE = 4_096
+TILE = 2_048  # rows in memory at a time; of 384 numbers each, 3 MB, and the similarities of two tiles 16 MB
+CELL = 10  # rows drawn at random for each one that is taken of them
+
+
+class Rows(Protocol):
+    """Unit rows (N, D): an array, or something that reads those asked for, so that they need not all be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -25,8 +35,8 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return rows
 
 
-def nearest(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The cosine distance of each row to the nearest of other rows, in bounded memory.
+def nearest(vectors: np.ndarray, others: Rows) -> np.ndarray:
+    """The cosine distance of each row to the nearest of other rows, of which a tile is read at a time.
 
     Args:
         vectors: unit rows (N, D)
@@ -36,11 +46,12 @@ def nearest(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
         float32 (N,); infinite where there is no other
     """
     found = np.full(len(vectors), np.inf, np.float32)
-    for start in range(0, len(vectors), TILE):
-        rows = slice(start, start + TILE)
-        for low in range(0, len(others), TILE):
-            distance = 1 - (vectors[rows] @ others[low : low + TILE].T).max(axis=1)
-            np.minimum(found[rows], distance, out=found[rows])
+    for low in range(0, len(others), TILE):
+        some = others[low : low + TILE]
+        some = some[some.any(axis=1)]
+        for start in range(0, len(vectors) if len(some) else 0, TILE):
+            rows = slice(start, start + TILE)
+            np.minimum(found[rows], 1 - (vectors[rows] @ some.T).max(axis=1), out=found[rows])
     return found
 
 
@@ -49,7 +60,7 @@ def pick(
     count: int,
     vectors: np.ndarray | None,
     far: float = 1.0,
-    before: np.ndarray | None = None,
+    apart: np.ndarray | None = None,
     chosen: Callable[[int], None] = lambda row: None,
     *,
     copies: bool = True,
@@ -64,7 +75,7 @@ def pick(
         count: how many rows at most
         vectors: unit rows (M, D), or None where there are none: the scores alone decide
         far: the distance from which two rows are different enough, see `far_apart`
-        before: unit rows (K, D) that were taken earlier
+        apart: how far each row is from the nearest one that was taken earlier, (M,); None where none was
         chosen: is told each row taken, so that the scores may change
         copies: whether frames of one that was taken may be taken when there is nothing else
 
@@ -72,7 +83,8 @@ def pick(
         the rows in the order they were taken
     """
     taken: list[int] = []
-    apart = None if vectors is None else nearest(vectors, vectors[:0] if before is None else before)
+    if vectors is not None:
+        apart = np.full(len(vectors), np.inf, np.float32) if apart is None else apart.copy()
     free: np.ndarray | None = None
     while len(taken) < count:
         scores = np.asarray(score(), np.float64)
@@ -93,26 +105,25 @@ def pick(
     return np.array(taken, np.int64)
 
 
-def far_apart(vectors: np.ndarray) -> float:
+def far_apart(vectors: Rows) -> float:
     """The distance from which two of these unit rows are different enough not to be the same animal.
 
     It is what 5 % of the pairs are nearer than; where one kind of animal is much of all, a quarter of the median.
     """
-    vectors = (
-        vectors[np.linspace(0, len(vectors) - 1, min(PAIRS, len(vectors))).astype(int)] if len(vectors) else vectors
-    )
-    some = vectors[vectors.any(axis=1)]
+    some = vectors[np.linspace(0, len(vectors) - 1, min(PAIRS, len(vectors))).astype(int)]
+    some = some[some.any(axis=1)]
     if len(some) < 2:
         return 1.0
     between = (1 - some @ some.T)[np.triu_indices(len(some), 1)]
     return max(float(np.quantile(between, 0.05)), float(np.median(between)) / 4, 1e-6)
 
 
-def sample(rows: np.ndarray, count: int, vectors: np.ndarray | None, random: np.random.Generator) -> np.ndarray:
-    """Draws rows at random, each as likely as any other, and spread over what there is.
+def sample(rows: np.ndarray, count: int, vectors: Rows | None, random: np.random.Generator) -> np.ndarray:
+    """Draws rows at random, each exactly as likely as any other, and spread over what there is.
 
-    The rows are cut into `count` cells of equal size whose members are alike, and one is drawn from each: a sample
-    stratified over the space of the vectors, of which an interval for a simple random sample is on the safe side.
+    A simple random sample of at most ten times as many is cut into `count` cells of equal size whose members are
+    alike, and one is drawn from each (two-phase sampling with strata): an interval for a simple random sample is on
+    the safe side of it, and the vectors of no more than that sample are read.
 
     Args:
         rows: the rows to draw from, (N,)
@@ -124,18 +135,18 @@ def sample(rows: np.ndarray, count: int, vectors: np.ndarray | None, random: np.
         return rows
     if vectors is None:
         return random.choice(rows, count, replace=False)
-    return np.array([random.choice(cell) for cell in _cells(random.permutation(rows), count, vectors)], np.int64)
+    some = random.choice(rows, count * min(CELL, len(rows) // count), replace=False)
+    return some[[random.choice(cell) for cell in _cells(np.arange(len(some)), count, vectors[some])]]
 
 
 def _cells(rows: np.ndarray, count: int, vectors: np.ndarray) -> list[np.ndarray]:
     """Halves rows along the line between two that are far apart (FastMap's pivots) until there are `count` cells."""
     if count <= 1:
-        return [rows] if count else []
+        return [rows]
     here = vectors[rows]
     one = here[int((here @ here[0]).argmin())]
     other = here[int((here @ one).argmin())]
     order = rows[np.argsort(here @ (one - other), kind="stable")]
-    del here
     half = count // 2
-    cut = round(len(rows) * half / count)
+    cut = len(rows) // count * half
     return [*_cells(order[:cut], half, vectors), *_cells(order[cut:], count - half, vectors)]

@@ -4,7 +4,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from shared import vectors
+from shared import samples, vectors
 from shared.errors import InputError
 
 INFO = {"backbone": "a", "layer": "CLS token", "weights_sha256": "0" * 64, "framing": "pad", "imgsz": 224, "dim": 5}
@@ -126,3 +126,35 @@ def test_patches_get_vectors_of_their_own(filled):
         vectors.read(filled.view(), "embeddings", "ground")
     filled.reload()
     np.testing.assert_array_equal(filled.skip(2).first().boxes.detections[1]["embeddings"], given[2])
+
+
+def test_some_are_read_by_id_and_what_has_none_is_zero(filled, monkeypatch):
+    monkeypatch.setattr(vectors, "CHUNK", 2)
+    given = some(6)
+    given[4, 0] = np.nan
+    vectors.prepare(filled, "embeddings", INFO)
+    vectors.write(filled, "embeddings", filled.values("id")[:5], given[:5])
+    read = vectors.reader(filled, "embeddings")
+    ids = samples.ids(filled)
+    given[4:] = 0
+    for order in ([5, 0, 3, 4, 1], [2], []):
+        np.testing.assert_array_equal(read(ids[order]), given[order])
+    filled.delete_samples(filled.values("id")[:1])  # since the ids were looked up
+    np.testing.assert_array_equal(read(ids[:2]), [np.zeros(5), given[1]])
+
+
+def test_vectors_that_are_missing_or_differ_are_named_where_some_are_read(filled):
+    with pytest.raises(InputError, match="has no field 'embeddings': run 'Compute embeddings' first"):
+        vectors.reader(filled, "embeddings")
+    vectors.prepare(filled, "embeddings", INFO)
+    with pytest.raises(InputError, match="has a vector in 'embeddings': run 'Compute embeddings' first"):
+        vectors.reader(filled, "embeddings")
+    with pytest.raises(InputError, match="is not one of vectors"):
+        vectors.reader(filled, "filepath")
+    ids = filled.values("id")
+    vectors.write(filled, "embeddings", ids[:4], some(4))
+    vectors.write(filled, "embeddings", ids[4:], some(2, 3))
+    read = vectors.reader(filled, "embeddings")
+    assert read(samples.ids(filled)[:4]).shape == (4, 5)
+    with pytest.raises(InputError, match=r"differ in length \(5 and 3\)"):
+        read(samples.ids(filled))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shared.review import novelty, spread
+from shared.runs import Monitor
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,31 @@ def test_what_seems_far_from_a_sample_is_compared_with_all(labelled, others, mon
     monkeypatch.setattr(novelty, "REFERENCE", 30)
     found = novelty.novelty(others, labelled)
     exact = spread.nearest(others, labelled)
-    seem = spread.nearest(others[:310], labelled)[found.distance[:310] > found.far]
-    assert np.allclose(found.distance[:310][found.distance[:310] > found.far], seem)
+    far = found.distance[:310] > found.far
+    assert far[300:].all()
+    assert np.allclose(found.distance[:310][far], exact[:310][far])
     assert (found.distance[:310] >= exact[:310] - 1e-6).all()
+
+
+def test_of_too_many_that_seem_far_only_the_farthest_are_said_to_be(labelled, others, monkeypatch):
+    monkeypatch.setattr(novelty, "REFERENCE", 30)
+    monkeypatch.setattr(novelty, "CLOSER", 5)
+    found = novelty.novelty(others, labelled)
+    (far,) = np.nonzero(found.distance > found.far)
+    assert 0 < len(far) <= 5
+    assert (far >= 300).all()
+    assert np.allclose(found.distance[far], spread.nearest(others[far], labelled))
+
+
+def test_whoever_stops_gets_no_distance_of_what_was_not_looked_at(labelled, others, monkeypatch):
+    class Impatient(Monitor):
+        def stopping(self):
+            return True
+
+    monkeypatch.setattr(novelty, "TILE", 100)
+    found = novelty.novelty(others, labelled, monitor=Impatient())
+    assert not np.isnan(found.distance[:100]).any()
+    assert np.isnan(found.distance[100:]).all()
 
 
 def test_a_few_labels_say_nothing(labelled, others):

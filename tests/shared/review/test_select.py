@@ -105,7 +105,7 @@ def test_rare_ones_are_chosen_by_what_looking_gains_rather_than_by_confidence(ma
     # Not only those predicted as such.
     assert (made.predicted[rows] != 3).any()
     open_ = made.confidence < 0.9
-    assert made.chances[rows].mean() > 3 * made.chances[open_].mean()
+    assert made.chances[rows].mean() > 3 * made.chances[open_].mean()  # of one rare class
     assert any("perhaps Tomopteris" in reason for reason in found.reasons)
 
 
@@ -130,7 +130,7 @@ def test_confusing_ones_are_those_with_the_smallest_margin(made):
 
 
 def test_without_distributions_the_confidences_serve(made):
-    bare = dataclasses.replace(made, second=None, margin=None, chances=None)
+    bare = dataclasses.replace(made, second=None, margin=None, likeliest=None, chances=None)
     found = choose(bare, 100)
     assert len(found.rows) == 100
     assert (made.predicted[of_kind(found, "rare")] == 3).all()
@@ -152,16 +152,61 @@ def test_novel_ones_are_far_from_labels_or_in_no_cluster(made):
     assert reasons[unknown].startswith("novel: in no cluster; ")
 
 
-def test_what_was_reviewed_is_never_chosen_again(made):
-    open_ = np.ones(2000, bool)
-    chosen: set[int] = set()
-    for _ in range(4):
-        found = choose(made, 100, open_=open_)
-        assert not chosen & set(found.rows.tolist())
-        chosen |= set(found.rows.tolist())
-        open_[found.rows] = False
-    assert len(chosen) == 400
-    assert not len(choose(made, 100, open_=np.zeros(2000, bool)).rows)
+def test_nothing_to_choose_from_gives_nothing():
+    assert not len(choose(from_probabilities(np.zeros((0, 4))), 100).rows)
+
+
+def test_of_many_rare_classes_the_likeliest_of_each_row_are_kept(monkeypatch):
+    probabilities = np.random.default_rng(0).dirichlet(np.full(40, 0.1), 500)
+    predicted, rare = probabilities.argmax(axis=1), np.arange(5, 40)
+    names = [f"class {number}" for number in range(40)]
+    found = Predictions(names, predicted, rare=rare, **select.summarise(probabilities, predicted, rare))
+    kept = found.chances_of(np.arange(500))
+    assert ((kept > 0).sum(axis=1) <= select.KEPT).all()
+    left_out = np.where(kept > 0, 0, probabilities[:, rare])
+    assert (left_out.max(axis=1) <= kept.max(axis=1) + 1e-3).all()
+    assert np.allclose(kept[kept > 0], probabilities[:, rare][kept > 0], atol=1e-3)
+    # That costs next to nothing of what looking at the chosen ones gains.
+    monkeypatch.setattr(select, "KEPT", 35)
+    whole = Predictions(names, predicted, rare=rare, **select.summarise(probabilities, predicted, rare))
+    of_kept, of_all = (
+        np.log1p(probabilities[of_kind(choose(some, 60, rare_quota=30), "rare")][:, rare].sum(axis=0)).sum()
+        for some in (found, whole)
+    )
+    assert of_kept > 0.98 * of_all
+
+
+def test_the_pool_holds_the_likeliest_rows_of_each_class():
+    likeliest = np.array([[0, 1], [0, 1], [0, 1], [0, 2]])
+    chances = np.array([[0.9, 0.01], [0.8, 0.02], [0.7, 0.03], [0.6, 0.4]])
+    assert select._top_of_each(likeliest, chances, 1).tolist() == [0, 2, 3]
+    assert select._top_of_each(likeliest, chances, 2).tolist() == [0, 1, 2, 3]
+
+
+class Counted:
+    """Unit rows that know how many of them were asked for at once."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.most = rows, 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows):
+        found = self.rows[rows]
+        self.most = max(self.most, len(found))
+        return found
+
+
+def test_no_more_vectors_are_read_than_come_into_question():
+    rng = np.random.default_rng(0)
+    rows = Counted(spread.unit_rows(rng.normal(size=(30_000, 4))))
+    seen = Counted(rows.rows[:20_000])
+    made = predictions(30_000)
+    found = choose(made, 100, vectors=rows, seen=seen)
+    assert found.rows.tolist() == choose(made, 100, vectors=rows.rows, seen=seen.rows).rows.tolist()
+    assert rows.most <= 2 * select.FEWEST_POOLED
+    assert seen.most <= spread.TILE
 
 
 def test_a_budget_beyond_what_there_is_takes_all(made):
@@ -199,7 +244,7 @@ def test_frames_of_one_animal_are_not_chosen_together():
     [
         ({"budget": 0}, "budget of 0"),
         ({"confident": 0.0}, "confidence of 0"),
-        ({"open_": np.ones(3, bool)}, "differ in length"),
+        ({"unclustered": np.ones(3, bool)}, "differ in length"),
     ],
     ids=["budget", "confident", "length"],
 )

@@ -25,11 +25,12 @@ def test_no_two_frames_of_an_animal_while_there_are_others(frames):
 def test_frames_of_an_animal_that_was_seen_come_after_the_others(frames):
     scores = np.r_[np.ones(100), np.full(100, 0.5)]
     far = spread.far_apart(frames)
-    picked = spread.pick(lambda: scores, 20, frames, far, before=frames[:100:5])
+    apart = spread.nearest(frames, frames[:100:5])
+    picked = spread.pick(lambda: scores, 20, frames, far, apart)
     assert (picked >= 100).all()
     # They come all the same when there is nothing else, unless they must not.
     for copies, count in ((True, 100), (False, 0)):
-        found = spread.pick(lambda: scores[:100], 100, frames[:100], far, before=frames[:100:5], copies=copies)
+        found = spread.pick(lambda: scores[:100], 100, frames[:100], far, apart[:100], copies=copies)
         assert len(found) == count
 
 
@@ -41,16 +42,29 @@ def test_a_row_without_worth_is_never_taken_and_too_few_are_no_error(frames):
 
 
 def test_every_row_is_as_likely_to_be_drawn(frames):
-    rows = np.arange(200)
-    drawn = np.zeros(200)
+    rows = np.arange(193)  # no multiple of what is drawn
+    drawn = np.zeros(193)
     for seed in range(300):
         chosen = spread.sample(rows, 20, frames, np.random.default_rng(seed))
         assert len(set(chosen.tolist())) == 20
         drawn[chosen] += 1
-    # 300 x 0.1 = 30 times each, binomial with a standard deviation of 5.2; 200 rows at once stay within five of them.
+    # 300 x 20 / 193 = 31 times each, binomial with a standard deviation of 5.3; 193 at once stay within five of them.
     assert drawn.min() > 4
-    assert drawn.max() < 57
-    assert abs(drawn.reshape(40, 5).sum(axis=1).std()) < 15
+    assert drawn.max() < 58
+    assert abs(drawn[:190].reshape(38, 5).sum(axis=1).std()) < 15
+
+
+def test_a_sample_of_many_reads_the_vectors_of_few(frames):
+    class Some:
+        def __len__(self):
+            return 10_000
+
+        def __getitem__(self, rows):
+            assert len(rows) == 40 * spread.CELL
+            return frames[np.asarray(rows) % 200]
+
+    chosen = spread.sample(np.arange(10_000), 40, Some(), np.random.default_rng(0))
+    assert len(set((chosen % 200 // 5).tolist())) > 30
 
 
 def test_a_sample_holds_more_animals_than_chance_alone(frames):
@@ -72,6 +86,9 @@ def test_distances_equal_those_of_the_whole_matrix(frames, monkeypatch):
     monkeypatch.setattr(spread, "TILE", 7)
     found = spread.nearest(frames[:50], frames[50:])
     assert np.allclose(found, (1 - frames[:50] @ frames[50:].T).min(axis=1), atol=1e-6)
+    # A row without a direction is nobody's nearest.
+    none = np.zeros((1, 16), np.float32)
+    assert np.allclose(spread.nearest(-frames[:3], np.r_[none, frames[:3]]), spread.nearest(-frames[:3], frames[:3]))
     assert np.isinf(spread.nearest(frames[:3], frames[:0])).all()
 
 
