@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import fiftyone as fo
@@ -24,6 +25,8 @@ EMBEDDING = "mbari_embedding"  # the key of a vector field's info that says whic
 
 # How many documents a query brings at a time: of 1,280 numbers each, 25 MB.
 CHUNK = 5_000
+
+NPY = b"\x93NUMPY\x01\x00"  # how a file of NumPy's begins, of the version that it writes
 
 RUN = "run 'Compute embeddings'"
 
@@ -184,11 +187,23 @@ def decode(stored: Any) -> np.ndarray | None:
     """A stored vector as float32 (D,); None for anything else."""
     try:
         if isinstance(stored, bytes):
-            stored = np.load(io.BytesIO(zlib.decompress(stored)), allow_pickle=False)
+            packed = zlib.decompress(stored)
+            if not packed.startswith(NPY):
+                return None
+            end = len(NPY) + 2 + int.from_bytes(packed[len(NPY) : len(NPY) + 2], "little")
+            dtype, shape = _header(packed[len(NPY) : end])
+            stored = np.frombuffer(packed, dtype, offset=end).reshape(shape)
         vector = np.asarray(stored, np.float32)
     except (zlib.error, ValueError, TypeError):
         return None
     return vector if vector.ndim == 1 and vector.size else None
+
+
+@lru_cache(64)
+def _header(header: bytes) -> tuple[np.dtype, tuple[int, ...]]:
+    """What the header of an .npy file says; kept, for to parse it takes longer than all else, and all have the same."""
+    shape, _, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
+    return dtype, shape
 
 
 def read(view: SampleCollection, name: str, patches_field: str | None = None) -> tuple[list[str], np.ndarray, int]:

@@ -1,5 +1,8 @@
 """Vector fields of a real dataset: what is written is read again, as FiftyOne reads it too; two backbones never mix."""
 
+import io
+import zlib
+
 import fiftyone as fo
 import numpy as np
 import pytest
@@ -158,3 +161,15 @@ def test_vectors_that_are_missing_or_differ_are_named_where_some_are_read(filled
     assert read(samples.ids(filled)[:4]).shape == (4, 5)
     with pytest.raises(InputError, match=r"differ in length \(5 and 3\)"):
         read(samples.ids(filled))
+
+
+def test_what_is_no_vector_is_none():
+    stored = vectors.encode(some(1)[0])
+    np.testing.assert_array_equal(vectors.decode(stored), some(1)[0])
+    for other in (np.array([None]), np.zeros((2, 2)), np.zeros(0), np.array(["a"])):
+        with io.BytesIO() as file:
+            np.save(file, other, allow_pickle=True)
+            assert vectors.decode(zlib.compress(file.getvalue())) is None
+    packed = zlib.decompress(stored)
+    for broken in (stored[:-3], zlib.compress(packed[:-3]), zlib.compress(packed[:9]), zlib.compress(b""), b"", "text"):
+        assert vectors.decode(broken) is None
