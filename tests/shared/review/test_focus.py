@@ -125,7 +125,8 @@ def test_classes_of_a_few_images_are_named_with_unlabelled_ones_that_may_be_more
 def test_a_change_of_mix_is_held_against_the_same_season():
     found = right()
     days = np.where(np.arange(1200) < 800, np.datetime64("2014-07-01"), np.datetime64("2015-07-01"))
-    found = replace(found, days=days.astype("datetime64[D]"), kinds=("camera",))
+    days = days.astype("datetime64[D]") + np.arange(1200) // 4 % 20
+    found = replace(found, days=days, kinds=("camera",))
     changed = np.flatnonzero((np.arange(1200) >= 800) & (np.array(found.slices["camera"]) == "A"))[::2]
     found.truth[changed] = -1
     found.predicted[changed] = 2
