@@ -73,16 +73,21 @@ import fiftyone.operators as foo
 uri, dataset, params = sys.argv[1:]
 began = time.perf_counter()
 given = {"dataset": fo.load_dataset(dataset), "params": json.loads(params)}
+def peak():
+    # Not ru_maxrss: that of a new process begins with its parent's.
+    return round(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024, 1)
+before = peak()
 result = foo.execute_operator(uri, given).result
-spent = time.perf_counter() - began
-# Not ru_maxrss: that of a new process begins with its parent's.
-peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-print(json.dumps({"mb": round(peak, 1), "seconds": round(spent, 2), "result": result}, default=str))
+spent = round(time.perf_counter() - began, 2)
+print(json.dumps({"before": before, "mb": peak(), "seconds": spent, "result": result}, default=str))
 """
 
 
 def measure(uri: str, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
-    """What an operator takes in a process of its own: `mb` at most, `seconds`, and its `result`. Needs Linux."""
+    """What an operator takes in a process of its own: MB `before` and at most (`mb`), `seconds`, its `result`.
+
+    Needs Linux.
+    """
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, uri, dataset, json.dumps(params)],
         cwd=ROOT,

@@ -1,14 +1,10 @@
-"""Real images with known faults for the benchmark `review`; run as a program, it measures time and memory at size."""
+"""What a trained network sees in real images, sharp and blurred, for the benchmark `review`."""
 
-import json
-import re
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks import _clusters, _common
+from tests.benchmarks import _common
 
 BLUR = 3.0  # standard deviation of the Gaussian, in pixels of a framed image of 224
 
@@ -54,57 +50,3 @@ def _seen(files: list[Path], weights: Path) -> tuple[np.ndarray, np.ndarray]:
                 seen.append(network(torch.from_numpy(np.ascontiguousarray(pixels))).numpy())
     sharp, blurred = (np.concatenate(seen) for seen in found)
     return sharp, blurred
-
-
-def main(rows: int, dims: int, classes: int) -> None:
-    """Wrong labels, focus list and selection for so many generated predictions: seconds of each, and MB at most."""
-    from shared.review import focus, novelty, select, spread, wrong_labels
-
-    random = np.random.default_rng(0)
-    vectors = _clusters.plankton(rows, dims)
-    logits = vectors @ random.standard_normal((dims, classes), dtype=np.float32)
-    logits += 0.5 * np.log(1 / np.arange(1, classes + 1, dtype=np.float32))  # unequal classes
-    truth = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    predicted, names = probabilities.argmax(axis=1), [f"class {number:02d}" for number in range(classes)]
-    columns = {f"field {i}": [f"value {v}" for v in random.integers(0, k, rows)] for i, k in enumerate((5, 12, 30))}
-    wrong_labels.find(truth[:500], vectors[:500], None, classes)  # imports, and wakes the processors
-    inputs = _memory("VmRSS")
-    seconds = {}
-
-    began = time.perf_counter()
-    doubts = wrong_labels.find(truth, vectors, None, classes)
-    assert doubts is not None
-    seconds["wrong labels"] = time.perf_counter() - began
-
-    began = time.perf_counter()
-    confidence = probabilities[np.arange(rows), predicted]
-    found = focus.Predictions(names, truth, predicted, confidence, np.zeros(rows, bool), columns)
-    focus.rank(found, focus.Suspects(doubts.indices, doubts.suggested[doubts.indices]))
-    seconds["focus list"] = time.perf_counter() - began
-
-    began = time.perf_counter()
-    unit = spread.unit_rows(vectors)
-    counts = np.bincount(truth, minlength=classes)
-    rare = np.argsort(counts)[:5]
-    predictions = select.Predictions(names, predicted, rare=rare, **select.summarise(probabilities, predicted, rare))
-    far = novelty.novelty(unit, unit[: rows // 2])
-    chosen = select.choose(predictions, 500, examples=counts, novelty=far, vectors=unit)
-    seconds["selection"] = time.perf_counter() - began
-    assert len(chosen.rows) == 500
-    mb = max(_memory("VmHWM") - inputs, 0.1)
-    print(
-        json.dumps({"seconds": {k: round(v, 1) for k, v in seconds.items()}, "mb": round(mb), "inputs": round(inputs)})
-    )
-
-
-def _memory(what: str) -> float:
-    """VmRSS or VmHWM in MB."""
-    found = re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))

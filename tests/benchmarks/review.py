@@ -8,13 +8,10 @@ them, fitted on images that it is not judged by. All of it is drawn anew for eac
   often no slice is named at all;
 - each class in turn has 10 examples: the share of its other images that is among 100 chosen out of some 600.
 
-`review_time` runs all three on 200,000 generated predictions; `MBARI_BENCH_ROWS` sets another number. Needs Linux.
+`review_time` and `review_memory` are of the operators themselves, on datasets of generated predictions in MongoDB:
+200,000, or `MBARI_BENCH_ROWS`, and a tenth of them. They need Linux.
 """
 
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -24,23 +21,21 @@ from threadpoolctl import threadpool_limits
 
 from shared.review import calibration, novelty, select, weak_slices, wrong_labels
 from shared.runs import Monitor
-from tests.benchmarks import _common, _review
+from tests.benchmarks import _review, _review_size
 
 SEEDS = 5
 FLIPPED = 0.05
 SLICES = {"camera": 4, "depth": 6, "collection": 10}
 SHUFFLES = 200
 BUDGET, EXAMPLES = 100, 10
-ROWS, DIMS, CLASSES = 200_000, 384, 40
-MINUTES = 120  # seconds
 
 
 def run() -> list[dict[str, Any]]:
-    """The benchmarks `review_labels`, `review_slice`, `review_false`, `review_rare` and `review_time`."""
+    """The benchmarks `review_labels`, `review_slice`, `review_false`, `review_rare`, `review_time`, `review_memory`."""
     sharp, blurred, labels, names, what = _review.features()
     results = [_labels(sharp, labels, len(names), what)]
     results += _slices(sharp, blurred, labels, what)
-    results += [_rare(sharp, labels, names, what), _time()]
+    results += [_rare(sharp, labels, names, what), *_review_size.run()]
     return results
 
 
@@ -189,19 +184,3 @@ def _chosen(
 def _probe(features: np.ndarray, labels: np.ndarray) -> LogisticRegression:
     with threadpool_limits(1):  # see wrong_labels
         return LogisticRegression(C=wrong_labels.STRENGTH, max_iter=300).fit(normalize(features), labels)
-
-
-def _time() -> dict[str, Any]:
-    rows = int(os.environ.get("MBARI_BENCH_ROWS", 0)) or ROWS
-    command = [sys.executable, "-m", "tests.benchmarks._review", str(rows), str(DIMS), str(CLASSES)]
-    done = subprocess.run(command, cwd=_common.ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    took = json.loads(done.stdout.splitlines()[-1])
-    return {
-        "name": "review_time",
-        "ours": round(sum(took["seconds"].values()), 1),
-        "peer": None,
-        "ratio": None,
-        "unit": f"seconds for wrong labels, focus list and selection of {rows:,} predictions",
-        "goal": f"<= {MINUTES}",
-        **took,
-    }
