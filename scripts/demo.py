@@ -23,10 +23,12 @@ from typing import Any
 import demo_embeddings
 import demo_labels
 import demo_lineage
+import demo_review
 import surroundings
 from operate import DemoError, at_once, execute
 
 MODEL = "demo"
+PREDICTIONS = f"pred_{MODEL}"
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 
 
@@ -87,13 +89,14 @@ def run(options: argparse.Namespace, seconds: dict[str, float]) -> dict[str, Any
             pulled = scheduled("sync_back/pull_labels", {"apply": True})
             print(f"   {pulled['message']}")
         with step("Correcting wrong labels", seconds, "correct"):
-            labels = demo_labels.correct(dataset, at_once)
-            applied = at_once(dataset, "sync_back/apply_corrections", {})
-            print(f"   {applied['message']}")
-            labels |= {"pulled": pulled["counts"], "applied": applied["counts"]}
+            labels = {"pulled": pulled["counts"], **demo_labels.correct(dataset, at_once)}
         report = train_and_apply(options, dataset, scheduled, seconds)
         with step("A first pass over the images: embeddings, a map, clusters", seconds, "embeddings"):
             report["embeddings"] = demo_embeddings.explore(dataset, report["model"], at_once, scheduled)
+        with step("The review: where the model is weak, and labels that look wrong", seconds, "review"):
+            reviewed = demo_review.review(dataset, PREDICTIONS, training_params(options), at_once, scheduled)
+            labels["found"] = reviewed["corrected"]
+            report["review"] = reviewed
         with step("Sending the corrections to the label store", seconds, "sync_back"):
             labels |= demo_labels.send(dataset, at_once, scheduled)
         with step("A card, production, and a second version beside the first", seconds, "lineage"):
@@ -137,7 +140,7 @@ def train_and_apply(options: argparse.Namespace, dataset, scheduled: demo_labels
             },
         )
     with step("Applying the new version to every image", seconds, "apply_model"):
-        model = {"model": trained["version"], "prediction_field": f"pred_{MODEL}"}
+        model = {"model": trained["version"], "prediction_field": PREDICTIONS}
         applied = scheduled("apply_model/apply_model", model)
     return {
         "model": trained["version"],
@@ -263,6 +266,7 @@ def print_outcome(report: dict[str, Any], path: Path) -> None:
         precision, recall, f1 = (_figure(row[name]) for name in ("precision", "recall", "f1"))
         print(f"{row['label']:<34}{row['n']:>6}{precision:>12}{recall:>9}{f1:>8}")
     print(f"\n{demo_embeddings.summary(report['embeddings'])}")
+    print(demo_review.summary(report["review"]))
     print(demo_labels.summary(report["labels"]))
     print(f"\n{demo_lineage.summary(report['lineage'])}")
     spent = ", ".join(f"{name} {value:g}" for name, value in report["seconds"].items())

@@ -56,21 +56,40 @@ def fill(dataset) -> int:
     return len(made)
 
 
-def correct(dataset, at_once: AtOnce) -> dict[str, int]:
-    """Says what each wrong label should be, half of them by tags in the grid, half with `correct_labels`."""
+def correct(dataset, at_once: AtOnce) -> dict[str, Any]:
+    """Corrects what a person happened to see: of the wrong labels a third by tags, a third with `correct_labels`.
+
+    The rest is for the review to find.
+    """
+    wrong = wrong_in(dataset)
+    for label, samples in _by_label(wrong[::3]).items():
+        dataset.select(samples).tag_samples(label)
+    correct_labels(dataset, wrong[1::3], at_once)
+    applied = at_once(dataset, "sync_back/apply_corrections", {})
+    print(f"   {applied['message']}")
+    counts = {"wrong": len(wrong), "tagged": len(wrong[::3]), "chosen": len(wrong[1::3])}
+    return {**counts, "applied": applied["counts"]["applied"]}
+
+
+def wrong_in(view) -> list[tuple[str, str]]:
+    """The samples of a view whose label is wrong: their ids, and what they truly are."""
     from fiftyone import ViewField
 
-    wrong = dataset.match(ViewField("ground_truth.label") != ViewField("true_label"))
-    tagged: dict[str, list[str]] = defaultdict(list)
-    chosen: dict[str, list[str]] = defaultdict(list)
-    for number, (sample, label) in enumerate(zip(*wrong.values(["id", "true_label"]), strict=True)):
-        (chosen if number % 2 else tagged)[label].append(sample)
-    for label, samples in tagged.items():
-        dataset.select(samples).tag_samples(label)
-    for label, samples in chosen.items():
+    wrong = view.match(ViewField("ground_truth.label") != ViewField("true_label"))
+    return list(zip(*wrong.values(["id", "true_label"]), strict=True))
+
+
+def correct_labels(dataset, wrong: list[tuple[str, str]], at_once: AtOnce) -> None:
+    """Says with `correct_labels` what samples should be labelled."""
+    for label, samples in _by_label(wrong).items():
         at_once(dataset.select(samples), "sync_back/correct_labels", {"label": label})
-    counts = {"tagged": sum(map(len, tagged.values())), "chosen": sum(map(len, chosen.values()))}
-    return {"wrong": sum(counts.values()), **counts}
+
+
+def _by_label(wrong: list[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for sample, label in wrong:
+        found[label].append(sample)
+    return found
 
 
 def edit_outside(dataset) -> str | None:
@@ -120,10 +139,10 @@ def compare(dataset) -> dict[str, Any]:
 def summary(labels: dict[str, Any]) -> str:
     """What became of the corrections, as a short table, and how store and FiftyOne compare."""
     sync, compared = labels["sync"], labels["compared"]
-    applied = labels["applied"]["applied"]
+    applied = labels["applied"] + labels["found"]
     lines = [
-        f"Labels: {labels['wrong']:,} were wrong; {labels['tagged']:,} got the right name as a tag, "
-        f"{labels['chosen']:,} by 'Correct labels', and {applied:,} were applied before training.",
+        f"Labels: {labels['wrong']:,} were wrong; {labels['tagged']:,} got the right name as a tag and "
+        f"{labels['chosen']:,} by 'Correct labels' before training, {labels['found']:,} by it in the review.",
         "",
         f"{'what became of them':<52}{'labels':>6}",
         *(f"{text:<52}{sync[name]:>6,}" for name, text in OUTCOMES.items() if sync[name]),

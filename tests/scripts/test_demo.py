@@ -165,14 +165,18 @@ def test_wrong_labels_are_corrected_and_land_in_the_demo_s_own_store(
         assert demo_labels.fill(dataset) == len([row for row in rows if row["elemental_id"]])
         pulled = scheduled("sync_back/pull_labels", {"apply": True})
         labels: dict[str, Any] = demo_labels.correct(dataset, operate.at_once)
+        unseen = demo_labels.wrong_in(dataset)  # a third of them, which is for the review
+        demo_labels.correct_labels(dataset, unseen, operate.at_once)
         applied = operate.at_once(dataset, "sync_back/apply_corrections", {})["counts"]
-        labels |= {"applied": applied, **demo_labels.send(dataset, operate.at_once, scheduled)}
+        labels |= {"found": len(unseen)} | demo_labels.send(dataset, operate.at_once, scheduled)
         wrong = [row for row in rows if row["label"] != row["true_label"]]
         known = [row for row in wrong if row["elemental_id"]]
         assert dataset.values("ground_truth.label") == [row["true_label"] for row in rows]
         assert pulled["counts"]["compared"] == labels["compared"]["records"]
-        assert (applied["applied"], applied["marked"]) == (len(wrong), len(known))
-        assert abs(labels["tagged"] - labels["chosen"]) <= 1
+        assert (labels["applied"], applied["applied"]) == (len(wrong) - len(unseen), len(unseen))
+        assert len(dataset.exists("elemental_id").match_tags(["needs-sync", "synced"])) == len(known)
+        assert labels["wrong"] == len(wrong)
+        assert labels["tagged"] >= labels["chosen"] >= len(unseen) >= labels["tagged"] - 1
         sync, preview = labels["sync"], labels["preview"]
         assert (sync["corrections"], sync["updated"], sync["conflict"]) == (len(known), len(known) - 1, 1)
         assert sync == {name: preview[name] for name in sync}
