@@ -140,7 +140,7 @@ def train_and_apply(options: argparse.Namespace, dataset, scheduled: demo_labels
             },
         )
     with step("Applying the new version to every image", seconds, "apply_model"):
-        model = {"model": trained["version"], "prediction_field": PREDICTIONS}
+        model = {"model": trained["version"], "prediction_field": PREDICTIONS, "store_logits": True}
         applied = scheduled("apply_model/apply_model", model)
     return {
         "model": trained["version"],

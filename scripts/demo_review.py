@@ -38,6 +38,7 @@ def review(
             "budget": BUDGET,
             "embeddings_field": "embeddings",
             "cluster_field": "cluster",
+            "rare_classes": [_rarest(dataset)],
             "only_unlabelled": False,  # the demo has a label for every ROI
         },
     )
@@ -51,6 +52,11 @@ def review(
         "macro_f1": [first["macro_f1"], second["macro_f1"]],
         "chosen": selected["chosen"],
     }
+
+
+def _rarest(dataset) -> str:
+    counts = dataset.count_values("ground_truth.label")
+    return min(counts, key=lambda label: (counts[label], label))
 
 
 def _go_through(dataset, views: list[str], at_once: AtOnce) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from . import focus_views, labelling, samples
 from .errors import InputError, SuiteError
 from .operators import Job
+from .sync.store import LabelField
 
 if TYPE_CHECKING:
     from .lineage.registry import VersionRecord
@@ -110,7 +111,7 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
             f"train and val, and was not learned from ({left:,} have or were): label some new ones, or choose another "
             "view."
         )
-    before = _before(dataset, key)
+    before, since = _before(dataset, key), _since(job, table, learned)
     # By a mark, for a view of a list of ids would not fit the evaluation's document.
     mark = focus_views.leave_out(dataset, key, [table["id"][row] for row in np.flatnonzero(known & ~tagged)])
     judged = job.view.exists(f"{params.label_field}.label").exists(f"{params.prediction_field}.label")
@@ -124,7 +125,7 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
     result = _result(key, truth, predicted, left)
     changes = _won(before, [table["prediction_id"][row] for row in rows], truth, predicted)
     remarks += _open_corrections(job)
-    result["message"] = " ".join(filter(None, [result["message"], changes, *remarks]))
+    result["message"] = " ".join(filter(None, [result["message"], changes, since, *remarks]))
     return Evaluation(table, learned, record, remarks, result)
 
 
@@ -235,6 +236,22 @@ def _result(key: str, truth: list[str], predicted: list[str], left: int) -> dict
         "eval_key": key,
         "counts": {"evaluated": count, "learned_from": left},
     }
+
+
+def _since(job: Job, table: Mapping[str, list[Any]], learned: np.ndarray) -> str:
+    """How many labels of the target have changed since the last evaluation under the key, in a sentence."""
+    dataset, field = job.dataset, job.params.label_field
+    if job.params.key not in dataset.list_evaluations():
+        return ""
+    then = dataset.get_evaluation_info(job.params.key).timestamp.replace(tzinfo=None)
+    changed = LabelField(dataset, field, samples.source_path(dataset, field)).changed_since(then)
+    rows = [row for row, identity in enumerate(table["id"]) if identity in changed]
+    if not rows:
+        return ""
+    return (
+        f"Since the last evaluation {len(rows):,} labels of the target were changed, {int(learned[rows].sum()):,} of "
+        "them of ROIs that were learned from: train again to make use of those."
+    )
 
 
 def _open_corrections(job: Job) -> list[str]:

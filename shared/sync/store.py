@@ -255,6 +255,18 @@ class LabelField:
                 "history": history or [],
             }
 
+    def changed_since(self, then: datetime) -> set[str]:
+        """The samples whose label has become another one since a time (UTC, naive), by any run of the suite."""
+        documents = self._find({self.history: {"$elemMatch": {"at": {"$gt": then}}}}, self.history)
+        return {
+            str(document["_id"])
+            for document in documents
+            if any(
+                change["from"] != change["to"] and change["at"].replace(tzinfo=None) > then
+                for change in document[self.history]
+            )
+        }
+
     def histories(self) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
         """Every change of a label in the dataset, sample by sample, oldest first: sample id, source id, entry."""
         query = {f"{self.history}.0": {"$exists": True}}

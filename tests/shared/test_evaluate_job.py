@@ -1,5 +1,7 @@
 """Predictions against labels, as FiftyOne's own evaluation, on nothing that was learned from."""
 
+from datetime import UTC, datetime, timedelta
+
 import fiftyone as fo
 import fiftyone.core.odm as odm
 import pytest
@@ -9,6 +11,8 @@ from shared import evaluate_job, focus_views, samples
 from shared.errors import InputError
 from shared.operators import Job
 from shared.runs import Monitor
+from shared.sync.labels import Event, Move
+from shared.sync.store import LabelField
 from tests.published import row, version
 
 TRUTH = ["a", "a", "a", "b", "b", "c", "c", "a", None, "b"]
@@ -117,6 +121,21 @@ def test_the_next_evaluation_says_what_a_review_won(judged, evaluate):
     said = evaluate(judged)["message"]
     assert "Of the 7 ROIs that were in the last evaluation as well, 1 have another label now; 4 were right" in said
     assert "5 are now" in said
+
+
+def test_it_says_how_many_labels_were_changed_since_learned_ones_too(judged, evaluate):
+    evaluate(judged)
+    ids, field = judged.values("id"), LabelField(judged, "ground_truth", "elemental_id")
+    field.prepare()
+    early = Event("r1", "ann", datetime.now(UTC) - timedelta(days=1), "correction")
+    field.move([Move(ids[0], "a", "c")], early)
+    now = early._replace(run="r2", at=datetime.now(UTC))
+    field.move([Move(ids[1], "a", "b"), Move(ids[7], "a", "b"), Move(ids[2], "a", "a")], now)  # the last stays
+    assert (
+        "Since the last evaluation 2 labels of the target were changed, 1 of them of ROIs"
+        in evaluate(judged)["message"]
+    )
+    assert "Since the last" not in evaluate(judged)["message"]
 
 
 def test_a_field_of_marks_that_is_somebody_elses_is_refused(judged, evaluate):
