@@ -27,7 +27,7 @@ class Params(BaseModel):
     prediction_field: str = Field(min_length=1, title="Predictions", description="A field of 'Apply a classifier'")
     budget: int = Field(500, ge=1, le=20_000, description="How many ROIs a person will look at")
     confident: float = Field(
-        0.9, gt=0, le=1, description="From 0 to 1: more confident predictions get spot checks alone"
+        0.9, gt=0, le=1, description="From 0 to 1, calibrated: more confident predictions get spot checks alone"
     )
     rare_classes: list[str] = Field(
         default=[], title="Rare classes", description="Left empty, those with less than the rare share of all labels"

@@ -86,18 +86,18 @@ def result(outcome: select_job.Outcome) -> dict[str, Any]:
         if found is None
         else [
             {
-                "temperature": found.temperature,
+                "temperature": round(found.temperature, 3),
                 "val ROIs": found.images,
-                "calibration error before": found.before,
-                "after": found.after,
+                "calibration error before": round(found.before, 3),
+                "after": round(found.after, 3),
             }
         ],
         "precision_by_class": [
             {
                 "class": row.name,
-                "predictions": row.predictions,
+                "to choose from": row.predictions,
                 "confident": row.confident,
-                "expected precision": row.expected,
+                "expected precision": None if row.expected is None else round(row.expected, 3),
                 "to check": row.to_check,
                 "interval after that": interval(row.after) if row.to_check + row.checked else None,
                 "checked": row.checked,
@@ -138,10 +138,13 @@ def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> 
     if found is not None:
         said.append(
             f"Calibrated on {found.images:,} ROIs of val: temperature {found.temperature:.2f}, calibration error "
-            f"{100 * found.before:.1f} % before and {100 * found.after:.1f} % after."
+            f"{100 * found.before:.1f} % before and {100 * found.after:.1f} % after. The bound and the reasons speak of "
+            "calibrated confidences, not of those in the field."
         )
     said.append(outcome.scale.why_not)
     said += table.remarks
+    if not len(table.predictions.rare):
+        said.append("No class counts as rare: name some, or raise the rare share.")
     said += _unknown(near, outcome.before.unsaid)
     return " ".join(filter(None, said))
 
@@ -151,7 +154,7 @@ def _unknown(near: select_data.Near, unsaid: int) -> Sequence[str]:
     if unsaid:
         said.append(f"{unsaid:,} spot checks were reviewed and have no label: they do not count.")
     if near.vectors is None:
-        return [*said, "No embeddings were given, so frames of one animal may have been chosen together."]
+        return [*said, "No embeddings were given: frames of one animal may have been chosen together."]
     if near.missing:
         said.append(f"{near.missing:,} have no vector.")
     if near.novelty is None:

@@ -102,7 +102,8 @@ def test_the_model_is_calibrated_on_val_and_that_is_said(predicted):
     assert row["temperature"] == pytest.approx(3, rel=0.25)
     assert row["after"] < row["calibration error before"]
     assert "Calibrated on 100 ROIs of val" in done["message"]
-    assert sum(r["predictions"] for r in done["precision_by_class"]) == NEW
+    assert "not of those in the field" in done["message"]
+    assert sum(r["to choose from"] for r in done["precision_by_class"]) == NEW
     # So fewer predictions are confident than the stored confidences say.
     sure = predicted.match_tags("val", bool=False).match(ViewField("pred.confidence") >= 0.9).count()
     assert sum(r["confident"] for r in done["precision_by_class"]) < sure
@@ -208,6 +209,7 @@ def test_rois_in_no_cluster_are_novel(predicted):
 
 def test_rare_classes_are_named_or_found(predicted):
     assert [row["class"] for row in choose(predicted, rare_share=0.05)["rare_classes"]] == ["Tomopteris"]
+    assert "No class counts as rare" in choose(predicted, rare_share=0)["message"]
     done = choose(predicted, rare_classes=["Calanus"], rare_quota=5)
     assert done["rare_classes"][0]["chosen"] == 5
     assert all("Calanus" in reason for reason in predicted.load_saved_view("review: rare").values("review_reason"))
@@ -258,6 +260,15 @@ def test_nothing_to_choose_from_says_why(predicted):
     predicted.limit(3).set_field("pred", None).save()
     with pytest.raises(ExecutionError, match="No ROI of the target has a prediction"):
         choose(predicted.limit(3))
+
+
+def test_without_any_vector_of_what_may_be_chosen_that_is_said(predicted):
+    predicted.match_tags("val", bool=False).limit(NEW - 1).set_field("embeddings", None).save()
+    done = choose(predicted, embeddings_field="embeddings")
+    assert f"{NEW - 1} have no vector" in done["message"]
+    predicted.match_tags("val", bool=False).set_field("embeddings", None).save()
+    with pytest.raises(ExecutionError, match="No ROI that may be chosen has a vector in 'embeddings'"):
+        choose(predicted, embeddings_field="embeddings")
 
 
 def test_what_is_somebody_elses_is_refused(predicted):
