@@ -138,8 +138,8 @@ def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> 
     if found is not None:
         said.append(
             f"Calibrated on {found.images:,} ROIs of val: temperature {found.temperature:.2f}, calibration error "
-            f"{100 * found.before:.1f} % before and {100 * found.after:.1f} % after. The bound and the reasons speak of "
-            "calibrated confidences, not of those in the field."
+            f"{100 * found.before:.1f} % before and {100 * found.after:.1f} % after. The bound and the reasons speak "
+            "of calibrated confidences, not of those in the field."
         )
     said.append(outcome.scale.why_not)
     said += table.remarks
