@@ -16,6 +16,7 @@ FEW = 10  # judged images of a class
 VAGUE = 0.3  # width of an F1's interval
 MOST = {"confused": 15, "weak slice": 10, "class mix": 5}  # items of a kind; the least of them are left out
 LISTED = 5  # names in a sentence
+DOUBTED = 0.5  # from this chance on it is sooner the label that is wrong than the model
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Item:
         name: in a few words
         sentence: for a person, with the figures
         rows: the images to look at, int
-        labels: how many images could be won
+        labels: how many images could be won; of few examples, how many more there may be
         top1: how much of the top-1 accuracy that is
-        macro_f1: how much macro F1 could be won
+        macro_f1: how much macro F1 could be won; with few examples, how far off it may be
         p: how likely chance alone does it, corrected for all that was looked at; None where nothing was tested
     """
 
@@ -111,7 +112,7 @@ def rank(found: Predictions, suspects: Suspects | None = None) -> list[Item]:
     score = _Score(found)
     doubted = np.zeros(len(found.truth), dtype=bool)
     if suspects is not None:
-        doubted[suspects.rows] = True
+        doubted[suspects.rows[suspects.chances >= DOUBTED]] = True
     makers: list[Callable[[], list[Item]]] = [
         lambda: _wrong_labels(found, suspects, score),
         lambda: _confused(found, doubted, score),
@@ -180,16 +181,16 @@ def _wrong_labels(found: Predictions, suspects: Suspects | None, score: _Score) 
         return []
     rows, suggested, chances = suspects.rows, suspects.suggested, suspects.chances
     pairs = Counter(zip(found.truth[rows].tolist(), suggested.tolist(), strict=True))
-    often = ", ".join(f"{found.classes[a]} for {found.classes[b]} ({n:,})" for (a, b), n in pairs.most_common(LISTED))
+    often = ", ".join(f"{found.classes[a]} like {found.classes[b]} ({n:,})" for (a, b), n in pairs.most_common(LISTED))
     agrees = int((found.predicted[rows] == suggested).sum())
     learned = int(found.learned[rows].sum())
     judged = found.judged[rows]
     labelled = int((found.truth >= 0).sum())
     expected = float(chances.sum())
     sentence = (
-        f"{_n(len(rows), 'label does', 'labels do')} not fit what the image looks like, and about "
-        f"{_number(expected)} of them {'is' if _number(expected) == '1' else 'are'} likely wrong. The most frequent: "
-        f"{often}. In {agrees:,} the model agrees with what it looks like; {learned:,} were learned from."
+        f"{_n(len(rows), 'label does', 'labels do')} not fit what the image looks like; about {_number(expected)} or "
+        f"more are likely wrong. Most often it is labelled and looks: {often}. In {agrees:,} the model says so too; "
+        f"{learned:,} were learned from."
     )
     gained = score.if_labelled(rows[judged], suggested[judged], chances[judged])
     return [Item("wrong labels", "Labels that look wrong", sentence, rows, expected, expected / labelled, gained)]
@@ -201,11 +202,11 @@ def _confused(found: Predictions, doubted: np.ndarray, score: _Score) -> list[It
         rows = score.rows[(score.truth == one.true) & (score.predicted == one.predicted)]
         true, predicted = found.classes[one.true], found.classes[one.predicted]
         sentence = (
-            f"{one.count:,} of {one.n:,} {true} are taken for {predicted}, and {one.back:,} the other way round; by "
-            f"the sizes of the classes {_number(one.expected)} would be."
+            f"{one.count:,} of {one.n:,} {true} are taken for {predicted}, where the sizes of the classes explain "
+            f"{_number(one.expected)}; the other way round it is {one.back:,}."
         )
         if n := int(doubted[rows].sum()):
-            sentence += f" In {n:,} of them it is the label that looks wrong."
+            sentence += f" In {n:,} of them it is sooner the label that is wrong."
         name = f"{true} taken for {predicted}"
         items.append(Item("confused", name, sentence, rows, *score.if_right(rows), one.p))
     return items
@@ -224,7 +225,7 @@ def _confident(found: Predictions, doubted: np.ndarray, score: _Score) -> list[I
         f"confidences meant what they say, {_number(float((1 - confidence[sure]).sum()))} would be."
     )
     if len(rows) > len(left):
-        sentence += f" {len(rows) - len(left):,} more are not counted, whose label looks wrong."
+        sentence += f" {len(rows) - len(left):,} more are not counted, where it is sooner the label that is wrong."
     return [Item("confident", "Errors at high confidence", sentence, left, *score.if_right(left))]
 
 
@@ -243,12 +244,16 @@ def _few(found: Predictions, score: _Score) -> list[Item]:
     judged = score.rows[np.isin(score.truth, classes)]
     # What may be further examples of them: nobody has labelled it, and the model says that it is one.
     new = np.flatnonzero((found.truth < 0) & ~found.learned & np.isin(found.predicted, classes))
+    # More examples make none of them right: what is won is to know. Errors of classes are independent of each other.
+    vagueness = float(np.sqrt(((high - low)[classes] ** 2).sum()) / 2 / (sizes > 0).sum())
     sentence = (
         f"{_n(len(classes), 'class has', 'classes have')} too few judged images for the score to mean much: "
-        f"{', '.join(said)}{more}. {_n(len(new), 'unlabelled image', 'unlabelled images')} may be further ones."
+        f"{', '.join(said)}{more}. By that alone macro F1 may be off by {vagueness:.2f}."
     )
-    gains = score.if_right(judged)
-    return [Item("few examples", "Classes with too few examples", sentence, np.concatenate([judged, new]), *gains)]
+    if len(new):
+        sentence += f" {_n(len(new), 'unlabelled image', 'unlabelled images')} may be further ones."
+    rows = np.concatenate([judged, new])
+    return [Item("few examples", "Classes with too few examples", sentence, rows, float(len(new)), 0.0, vagueness)]
 
 
 def _weak(found: Predictions, score: _Score) -> list[Item]:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score
 
+from shared.intervals import class_f1
 from shared.review import focus
 
 CLASSES = ("Calanus", "Metridia", "detritus", "Oithona")
@@ -65,9 +66,9 @@ def test_what_was_learned_from_is_left_out_of_all_but_the_wrong_labels():
     assert {item.kind for item in items} == {"wrong labels"}
     assert items[0].rows.tolist() == taken[:3].tolist()
     assert "3 labels do not fit" in items[0].sentence
-    assert "about 1.5 of them are likely wrong" in items[0].sentence
+    assert "about 1.5 or more are likely wrong" in items[0].sentence
     assert "3 were learned from" in items[0].sentence
-    assert "Calanus for Metridia (2)" in items[0].sentence
+    assert "Calanus like Metridia (2)" in items[0].sentence
     assert items[0].labels == pytest.approx(1.5)
     assert items[0].top1 == pytest.approx(1.5 / 1200)
     assert items[0].macro_f1 == 0
@@ -86,13 +87,14 @@ def test_a_mistake_whose_label_looks_wrong_is_not_the_models():
     assert "0.5 would be" in item.sentence
     assert "4 more are not counted" in item.sentence
     labels = of(items, "wrong labels")
-    assert "In 4 the model agrees" in labels.sentence
+    assert "In 4 the model says so too" in labels.sentence
     better = replace(found, truth=found.truth.copy())
     better.truth[sure[:4]] = 0
     gain = macro(better, found.predicted) - macro(found, found.predicted)
     assert labels.macro_f1 == pytest.approx(gain)
     unlikely = focus.rank(found, replace(suspects, chances=np.full(4, 0.2)))
     assert 0.1 * gain < of(unlikely, "wrong labels").macro_f1 < 0.3 * gain
+    assert of(unlikely, "confident").count == 10  # by then it is sooner the model that is wrong
 
 
 def test_a_weak_slice_is_named_with_its_mistakes():
@@ -120,6 +122,10 @@ def test_classes_of_a_few_images_are_named_with_unlabelled_ones_that_may_be_more
     assert "1 class has too few judged images" in item.sentence
     assert "Oithona (6 judged" in item.sentence
     assert f"{len(rare) - 6} unlabelled images may be" in item.sentence
+    assert item.labels == len(rare) - 6
+    judged = found.judged
+    (low, high), *_ = class_f1(confusion_matrix(found.truth[judged], found.predicted[judged]))[3:]
+    assert item.macro_f1 == pytest.approx((high - low) / 2 / 4)
 
 
 def test_a_change_of_mix_is_held_against_the_same_season():
