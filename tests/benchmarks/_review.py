@@ -27,6 +27,22 @@ def features() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], str]:
         return seen["sharp"], seen["blurred"], labels, names, what
 
 
+def held_out(names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str], str] | None:
+    """Features (N, K), classes (N,) and these' names of all classes but `names`, and of what; None where they are not.
+
+    No method of the review was chosen on them, and no threshold.
+    """
+    file = _common.DATA / "features" / "pwssc_leaf36_5109x1280_float16.npz"
+    if not file.exists():
+        return None
+    with np.load(file) as kept:
+        labels = kept["label"].astype(str)
+        rows = np.flatnonzero(~np.isin(labels, names))
+        others, numbers = np.unique(labels[rows], return_inverse=True)
+        what = f"{len(others)} classes of pwssc that nothing was chosen on, {len(rows):,} real ROIs"
+        return kept["X"][rows].astype(np.float32), numbers, others.tolist(), what
+
+
 def _seen(files: list[Path], weights: Path) -> tuple[np.ndarray, np.ndarray]:
     import torch
     from PIL import Image
