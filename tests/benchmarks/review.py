@@ -223,8 +223,8 @@ def _rare(name: str, features: np.ndarray, labels: np.ndarray, names: list[str],
         "ours": mean["ours"],
         "peer": peer,
         "ratio": round(mean["ours"] / peer, 2),
-        "unit": f"share of {RARE} of a class with {EXAMPLES} examples in {BUDGET} chosen; by confidence, the better way; "
-        f"{what}",
+        "unit": f"share of {RARE} of a class with {EXAMPLES} examples in {BUDGET} chosen; by confidence, the "
+        f"better way; {what}",
         "goal": ">= 1.5",
         "means": mean,
         "classes": classes,
