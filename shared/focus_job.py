@@ -159,7 +159,7 @@ def _wrong_labels(job: Job, made: Evaluation, found: Predictions) -> tuple[Wrong
     result = None
     if field := _vector_field(job.dataset):
         try:
-            features = _features(labelled, field, place)
+            features = _features(job, field, samples.packed(made.table["id"]), found.truth >= 0)
         except InputError as error:
             remarks.append(str(error))
         else:
@@ -187,12 +187,21 @@ def _vector_field(dataset: fo.Dataset) -> str | None:
     return min(have, key=lambda name: (vectors.made_by(dataset, name) is None, name), default=None)
 
 
-def _features(view: Any, field: str, place: Mapping[str, int]) -> np.ndarray:
-    """The vectors of all samples of the target, float32 (N, D), NaN where there is none."""
-    ids, known, _ = vectors.read(view, field)
-    features = np.full((len(place), known.shape[1]), np.nan, dtype=np.float32)
-    there = [row for row, identity in enumerate(ids) if identity in place]
-    features[[place[ids[row]] for row in there]] = known[there]
+def _features(job: Job, field: str, ids: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """The vectors of the labelled among N samples, float32 (N, D), zeros where there is none.
+
+    Raises:
+        InputError: none has one, or they differ in length
+    """
+    read = vectors.reader(job.dataset, field)
+    rows = np.flatnonzero(labelled)
+    features = np.zeros((len(ids), read(ids[:0]).shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), vectors.CHUNK):
+        job.run.progress(start, len(rows), "Reading embeddings")
+        some = rows[start : start + vectors.CHUNK]
+        features[some] = read(ids[some])
+    if not features.any():
+        raise InputError(f"No labelled ROI of the target has a vector in {field!r}: {vectors.RUN} first.")
     return features
 
 

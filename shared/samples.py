@@ -41,6 +41,11 @@ def ids(view: SampleCollection) -> np.ndarray:
     return np.frombuffer(packed, dtype="V12")
 
 
+def packed(sample_ids: Sequence[str]) -> np.ndarray:
+    """Ids as text in the form of `ids`."""
+    return np.frombuffer(bytes.fromhex("".join(sample_ids)), dtype="V12")
+
+
 def batches(view: SampleCollection, columns: Mapping[str, str], size: int = BATCH) -> Iterator[dict[str, list[Any]]]:
     """Reads a view in its order, a bounded number of samples at a time.
 

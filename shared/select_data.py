@@ -165,7 +165,7 @@ def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table:
         left_out.update(reason for reason in why if reason)
         if have := [i for i, reason in enumerate(why) if reason is None]:
             part = _part(batch, have, number, scale.temperature, rare)
-            part["ids"] = np.frombuffer(bytes.fromhex("".join(batch["id"][i] for i in have)), "V12")
+            part["ids"] = samples.packed([batch["id"][i] for i in have])
             part["unclustered"] = np.array([bool(params.cluster_field) and batch["cluster"][i] is None for i in have])
             parts.append(part)
         done += len(batch["id"])

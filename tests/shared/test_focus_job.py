@@ -105,3 +105,10 @@ def test_stopped_it_keeps_what_it_has(seasons):
     assert "stopped before all labels were looked at" in done["message"]
     assert done["focus"]
     assert seasons.has_evaluation("eval_pred_m")
+
+
+def test_vectors_of_others_than_the_target_are_of_no_use_and_that_is_said(seasons):
+    seasons.add_sample_field("embeddings", fo.VectorField)
+    seasons.limit(5).set_values("embeddings", list(np.ones((5, 2), np.float32)))
+    seasons.limit(5).set_field("ground_truth", None).save()
+    assert "No labelled ROI of the target has a vector in 'embeddings': run 'Compute" in evaluate(seasons)["message"]

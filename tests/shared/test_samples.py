@@ -176,3 +176,9 @@ def test_the_state_of_a_view_changes_with_its_samples(dataset):
     seen.append(now())
     seen.append(samples.state(dataset.match_tags("train")))
     assert len(set(seen)) == len(seen)
+
+
+def test_ids_as_text_are_packed_like_those_of_a_view(dataset):
+    dataset.add_samples([fo.Sample(filepath=f"/nowhere/{i}.png") for i in range(3)])
+    assert samples.packed(dataset.values("id")).tolist() == samples.ids(dataset).tolist()
+    assert samples.packed([]).tolist() == []
