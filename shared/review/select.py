@@ -21,7 +21,7 @@ from .novelty import Novelty
 from .spread import Rows
 
 KINDS = ("confident", "rare", "novel", "confusing")
-SHARES = {"confident": 0.3, "rare": 0.3, "novel": 0.2, "confusing": 0.2}  # of the budget, while there are candidates
+SHARES = {"confident": 0.3, "rare": 0.4, "novel": 0.15, "confusing": 0.15}  # of the budget, while there are candidates
 LIKELY = 0.01  # a class less probable is no reason to look; low, for of what it has seen little a model expects little
 POOL = 4  # rows looked at for each one taken, so that those taken can differ
 FEWEST_POOLED = 1_000
