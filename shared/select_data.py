@@ -141,8 +141,10 @@ def calibrate(dataset: Any, view: Any, params: Any, classes: Sequence[str]) -> S
     return Scale(found.temperature, found)
 
 
-def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table:
+def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table | None:
     """The predictions of the target that may be chosen, batch by batch, so that the logits are never all in memory.
+
+    None if it was stopped.
 
     Raises:
         InputError: there is no prediction, or none that may be chosen
@@ -170,6 +172,8 @@ def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table:
             parts.append(part)
         done += len(batch["id"])
         job.run.progress(done, total, "Reading predictions")
+        if job.run.stopping():
+            return None
     if left_out[UNPREDICTED] == done:
         raise InputError(
             f"No ROI of the target has a prediction in {params.prediction_field!r}: run 'Apply a classifier' first."

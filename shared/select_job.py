@@ -100,6 +100,8 @@ def work(job: Job) -> Outcome | None:
     counts = known or job.view.count_values(f"{params.prediction_field}.label")
     rare = select.rare_classes(classes, counts, params.rare_classes, params.rare_share)
     table = select_data.read(job, classes, scale, rare)
+    if table is None:
+        return None
     of = table.predictions
     before = select_data.spot_checks(dataset, params, of.classes, scale)
     near = select_data.near(job, table) if params.embeddings_field else select_data.Near()
