@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import gc
 import getpass
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import fiftyone.core.odm as odm
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
+import fiftyone.server.view as fosv
 from pydantic import BaseModel
 
 from .errors import InputError, SuiteError
@@ -56,6 +57,7 @@ class Spec:
         distributed: whether FiftyOne Enterprise may cut it into parts for several workers
         recorded: whether each run leaves a record (long or changing operators)
         button: whether it has a button above the grid
+        at_once: whether that button runs it at once, as its form stands, on what was chosen: never on a whole dataset
     """
 
     name: str
@@ -70,6 +72,7 @@ class Spec:
     distributed: bool = False
     recorded: bool = True
     button: bool = False
+    at_once: bool = False
 
 
 @dataclass
@@ -84,6 +87,7 @@ class Job:
         run: progress and the question whether to stop; a `Run` where the operator is recorded
         user: who started it, or None
         db: the MongoDB database of FiftyOne, for the suite's own collections
+        shown: the samples that the App shows, whatever of them the target is; None without a dataset
     """
 
     params: Any
@@ -93,6 +97,7 @@ class Job:
     run: Monitor
     user: str | None
     db: Any
+    shown: Any = None
 
 
 class SuiteOperator(foo.Operator):
@@ -143,11 +148,13 @@ class SuiteOperator(foo.Operator):
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
     def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """A button above the grid that opens the form, for operators that want one."""
+        """A button above the grid, for operators that want one."""
         if not self.spec.button:
             return None
-        button = types.Button(label=self.spec.label, icon=self.spec.icon, prompt=True)
-        return types.Placement(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS, button)
+        button = types.Button(label=self.spec.label, icon=self.spec.icon, prompt=not self.spec.at_once)
+        places = types.Places
+        where = places.SAMPLES_GRID_ACTIONS if self.spec.at_once else places.SAMPLES_GRID_SECONDARY_ACTIONS
+        return types.Placement(where, button)
 
     def resolve_input(self, ctx: Any) -> types.Property:
         """Draws the form."""
@@ -176,8 +183,10 @@ class SuiteOperator(foo.Operator):
         if message := result.pop("message", None):
             kind = types.Warning if "stopped" in result else types.Notice
             outputs.view("message", kind(label=message))
+        if not ctx.delegated:
+            _show_views(outputs, result.pop("saved_views", ()))
         tables = {name: rows for name, value in result.items() if (rows := _rows(name, value))}
-        for name, rows in tables.items():
+        for name, rows in sorted(tables.items(), key=lambda table: isinstance(result[table[0]], Mapping)):
             # Under a name of its own: FiftyOne would show the raw values of the result's.
             show_table(outputs, f"_table_{name}", rows, _label(name))
         for name in [name for name in result if name not in tables]:
@@ -200,10 +209,12 @@ class SuiteOperator(foo.Operator):
         if self.spec.target and (gone := lost_selection(ctx)):
             raise InputError(gone)
         view = target_view(ctx) if self.spec.target else None
+        if self.spec.at_once and nothing_chosen(ctx, view):
+            raise InputError(f"{self.spec.label}: select ROIs or open a view first; this is not for a whole dataset.")
         db = odm.get_db_conn()
         user = user_name(ctx)
         if not self.spec.recorded:  # quick ones: nothing to stop, nothing to look up later
-            return self.work(Job(params, ctx.dataset, view, secrets(ctx), Monitor(), user, db))
+            return self.work(Job(params, ctx.dataset, view, secrets(ctx), Monitor(), user, db, shown(ctx)))
         operation = ctx.request_params.get("run_doc") if ctx.delegated else None
         run = Run(
             db,
@@ -218,7 +229,7 @@ class SuiteOperator(foo.Operator):
         )
         try:
             with _collecting_only_new():
-                result = self.work(Job(params, ctx.dataset, view, secrets(ctx), run, user, db))
+                result = self.work(Job(params, ctx.dataset, view, secrets(ctx), run, user, db, shown(ctx)))
         except BaseException as error:
             run.fail(error)
             raise
@@ -229,12 +240,16 @@ class SuiteOperator(foo.Operator):
         run.finish(result)
         if not ctx.delegated:
             ctx.ops.reload_dataset()
+            if self.spec.at_once:  # nothing else shows the result
+                ctx.ops.clear_selected_samples()
+                ctx.ops.notify(result["message"], variant="success")
             if download:
                 data = base64.b64encode(download["text"].encode()).decode()
                 kind = download.get("type", "text/csv")
                 ctx.ops.browser_download(f"data:{kind};charset=utf-8;base64,{data}", download["name"])
             if open_view:
                 ctx.dataset.reload()  # the App's is another object than the one that the work has loaded
+                # Not by its name, which the App knows only some time after it has loaded the dataset again.
                 ctx.ops.set_view(ctx.dataset.load_saved_view(open_view))
         return result
 
@@ -258,10 +273,31 @@ def target_view(ctx: Any) -> Any:
 
     FiftyOne's own `ctx.target_view()` does not look at a selection that nobody named as the target.
     """
-    explicit = ctx.params.get("view_target") or ctx.request_params.get("view_target")
-    if explicit is None and ctx.selected:
-        return ctx.view.select(ctx.selected)
+    view = shown(ctx)
+    if _named_target(ctx) is None and ctx.selected:
+        return view.select(ctx.selected)
     return ctx.target_view()
+
+
+def _named_target(ctx: Any) -> Any:
+    return ctx.params.get("view_target") or ctx.request_params.get("view_target")
+
+
+def nothing_chosen(ctx: Any, view: Any) -> bool:
+    """Whether a target is the whole dataset only because nobody has chosen anything."""
+    return _named_target(ctx) is None and not ctx.selected and view.count() == ctx.dataset.count()
+
+
+def shown(ctx: Any) -> Any:
+    """The samples that the App shows, or None without a dataset.
+
+    FiftyOne's own `ctx.view` forgets the filters of the sidebar where a saved view is open; it is put right.
+    """
+    if ctx._view is None and ctx.dataset is not None and ctx.request_params.get("view_name"):
+        filters, extended = ctx.request_params.get("filters"), ctx.request_params.get("extended")
+        if filters or extended:
+            ctx._view = fosv.get_extended_view(ctx.view, filters, extended_stages=extended)
+    return ctx.view
 
 
 def _rows(name: str, value: Any) -> list[Mapping[str, Any]]:
@@ -271,6 +307,13 @@ def _rows(name: str, value: Any) -> list[Mapping[str, Any]]:
     if not isinstance(value, list):
         return []
     return value if isinstance(value[0], Mapping) else [{name: text} for text in value]
+
+
+def _show_views(outputs: types.Object, names: Iterable[str]) -> None:
+    """A button for each saved view, which opens it by its name."""
+    for number, name in enumerate(names):
+        look = {"icon": "grid_view", "variant": "outlined"}
+        outputs.btn(f"_open_{number}", f"Open '{name}'", on_click="set_view", params={"name": name}, **look)
 
 
 def _label(name: str) -> str:

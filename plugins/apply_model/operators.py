@@ -3,6 +3,7 @@
 from .accept_predictions import AcceptPredictions
 from .apply_model import ApplyModel
 from .evaluate_predictions import EvaluatePredictions
+from .mark_reviewed import MarkReviewed
 from .select_for_review import SelectForReview
 
-OPERATORS = (ApplyModel, AcceptPredictions, EvaluatePredictions, SelectForReview)
+OPERATORS = (ApplyModel, AcceptPredictions, EvaluatePredictions, SelectForReview, MarkReviewed)
