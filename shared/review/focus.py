@@ -260,7 +260,8 @@ def _weak(found: Predictions, score: _Score) -> list[Item]:
     wrong = score.truth != score.predicted
     columns = {name: [column[row] for row in score.rows.tolist()] for name, column in found.slices.items()}
     items = []
-    for one in weak_slices.find(~wrong, columns):
+    days = None if found.days is None else found.days[score.rows]
+    for one in weak_slices.find(~wrong, columns, groups=days):
         rows = score.rows[weak_slices.members(columns, one) & wrong]
         low, high = one.interval
         sentence = (

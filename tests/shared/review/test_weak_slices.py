@@ -54,6 +54,46 @@ def test_chance_alone_names_nothing_in_at_least_95_of_100_runs():
     assert named <= 5
 
 
+def frames(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, list[str | None]], np.ndarray]:
+    """300 animals in 5 to 20 frames each, 6 of them a day, which a model is right about as a whole or not."""
+    animal = np.repeat(np.arange(300), rng.integers(5, 21, 300))
+    share = rng.beta(4, 1, 300)
+    columns = {name: [f"{name}{i}" for i in rng.integers(0, k, 300)[animal]] for name, k in (("a", 4), ("b", 10))}
+    days = np.datetime64("2015-01-01") + animal // 6
+    return rng.random(len(animal)) < share[animal], columns, days
+
+
+def test_frames_of_the_same_animals_name_nothing_in_at_least_95_of_100_runs():
+    rng = np.random.default_rng(4)
+    drawn = [frames(rng) for _ in range(100)]
+    assert sum(bool(weak_slices.find(correct, columns, groups=days)) for correct, columns, days in drawn) <= 5
+    assert sum(bool(weak_slices.find(correct, columns)) for correct, columns, _ in drawn) > 50
+
+
+def test_a_slice_that_is_weak_on_many_days_is_named_with_a_wider_interval():
+    rng = np.random.default_rng(5)
+    correct, columns, days = frames(rng)
+    bad = np.array(columns["a"]) == "a2"
+    correct &= ~(bad & (rng.random(len(bad)) < 0.4))
+    (found,) = weak_slices.find(correct, columns, groups=days)
+    (alone,) = [one for one in weak_slices.find(correct, columns) if one.name == "a a2"]
+    assert (found.name, found.n, found.wrong, found.lost) == (alone.name, alone.n, alone.wrong, alone.lost)
+    assert found.interval[0] < alone.interval[0] < found.right < alone.interval[1] < found.interval[1]
+    assert found.p > alone.p
+
+
+def test_what_is_weak_on_a_single_day_is_no_finding_and_images_without_a_day_are_alone():
+    correct = np.array([False] * 40 + [True] * 400)
+    columns = {"x": ["in"] * 40 + ["out"] * 400}
+    days = np.datetime64("2015-01-01") + np.maximum(np.arange(440) - 39, 0)
+    assert weak_slices.find(correct, columns, groups=days) == []
+    without = np.full(440, "NaT", dtype="datetime64[D]")
+    correct[::3] = ~correct[::3]
+    assert [one.name for one in weak_slices.find(correct, columns, groups=without)] == ["x in"]
+    few = np.arange(440) % 9
+    assert weak_slices.find(correct, columns, groups=few) == weak_slices.find(correct, columns)
+
+
 def test_slices_of_a_few_images_are_not_looked_at():
     correct = np.array([False] * 9 + [True] * 500)
     assert not weak_slices.find(correct, {"x": ["few"] * 9 + ["rest"] * 500})
