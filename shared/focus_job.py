@@ -75,7 +75,12 @@ def work(job: Job) -> dict[str, Any]:
         items,
         job.params.prediction_field,
         {} if doubts is None else _doubts(made, found, doubts),
-        {"eval_key": job.params.key, "at": datetime.now(UTC).isoformat(timespec="seconds"), "views": len(items)},
+        {
+            "eval_key": job.params.key,
+            "prediction_field": job.params.prediction_field,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "views": len(items),
+        },
     )
     remarks += _keep(job, made, items, remarks)
     return _result(made, items, views, remarks)

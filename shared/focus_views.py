@@ -39,9 +39,9 @@ def refusal(dataset: fo.Dataset) -> str | None:
 
 
 def is_one(view: Any) -> bool:
-    """Whether a view is one of those that a list has saved."""
-    name = getattr(view, "name", None)
-    return bool(name and name.startswith(VIEWS))
+    """Whether a view is one of those that a list has saved, or made from one; the App may have forgotten its name."""
+    filters = [stage.filter for stage in view._all_stages if isinstance(stage, fo.Match)]
+    return any(isinstance(f, Mapping) and isinstance(f.get(FIELD), str) for f in filters)
 
 
 def last(dataset: fo.Dataset) -> Mapping[str, Any]:

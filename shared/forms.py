@@ -181,6 +181,25 @@ class Form:
         self.error(input_.error_message)
         return None
 
+    def predictions(self, name: str = "prediction_field", more: Sequence[tuple[str, str]] = (), **options: Any) -> None:
+        """Adds the choice of a field of predictions; that of the last list or selection, or the only one, comes first.
+
+        Args:
+            name: the parameter
+            more: further choices
+            **options: see `choice`; a `default` wins
+        """
+        from . import focus_views, samples, selected
+
+        dataset = self.ctx.dataset
+        have = [field for field in samples.label_fields(dataset) if samples.writer(dataset, field)]
+        if not have:
+            self.notice("No field has predictions of this suite yet: run 'Apply a classifier' first.")
+        have = have or samples.label_fields(dataset)
+        last = [focus_views.last(dataset).get(name), selected.last(dataset).get("field"), *have[:1]]
+        first = next((field for field in last if field in have), None)
+        self.choice(name, [(field, field) for field in have] + list(more), **{"default": first, **options})
+
     def registered(self, name: Any) -> Any:
         """The registry's record that a model's name means, or None for files and hubs; an unknown one is an error."""
         if not isinstance(name, str) or not is_registered(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import fiftyone as fo
 from fiftyone import ViewField
@@ -32,9 +33,14 @@ def refusal(dataset: fo.Dataset) -> str | None:
 
 def goes_on(dataset: fo.Dataset, predictions: str, confident: float) -> bool:
     """Whether the last selection was made from the same predictions, with no higher bound of confidence."""
+    made = last(dataset)
+    return made.get("model") == _model(dataset, predictions) and made.get("confident", 2) <= confident
+
+
+def last(dataset: fo.Dataset) -> Mapping[str, Any]:
+    """What is known of the selection that the dataset has; empty where there is none."""
     found = dataset.get_field(REASON)
-    last = {} if found is None else (found.info or {}).get(INFO) or {}
-    return last.get("model") == _model(dataset, predictions) and last.get("confident", 2) <= confident
+    return {} if found is None else (found.info or {}).get(INFO) or {}
 
 
 def reviewed(dataset: fo.Dataset, kind: str) -> SampleCollection:
@@ -69,7 +75,7 @@ def write(
     samples.set_tags(dataset, list(reasons), [TAG] * len(reasons), (TAG,))
     field = dataset.get_field(REASON)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    field.info = {INFO: {"model": _model(dataset, predictions), "confident": confident, "at": at}}
+    field.info = {INFO: {"model": _model(dataset, predictions), "field": predictions, "confident": confident, "at": at}}
     field.save()
     return _save_views(dataset, kinds)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .shared import samples
+from .shared import focus_views, samples
 from .shared.errors import InputError
+from .shared.focus_views import SUGGESTED
 from .shared.forms import Form
 from .shared.labelling import correction_tags
 from .shared.operators import Job, Spec, SuiteOperator
@@ -53,14 +54,15 @@ class AcceptPredictions(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        dataset = form.ctx.dataset
-        fields = samples.label_fields(dataset)
-        predicted = [name for name in fields if samples.writer(dataset, name)]
-        form.choice("prediction_field", [(name, name) for name in predicted or fields])
-        form.choice("label_field", [(name, name) for name in fields if name not in predicted], free=True)
-        form.fields("min_confidence", "only_unlabelled")
-        if not predicted:
-            form.notice("No field has predictions of this suite yet: run 'Apply a classifier' first.")
+        dataset, view = form.ctx.dataset, form.ctx.view
+        focus = focus_views.is_one(view)
+        suggested = dataset.has_sample_field(SUGGESTED) and [(SUGGESTED, f"{SUGGESTED} (what wrong labels look like)")]
+        doubted = suggested and focus and not view.exists(SUGGESTED, False).count()
+        form.predictions(more=suggested or (), **({"default": SUGGESTED} if doubted else {}))
+        fields = [name for name in samples.label_fields(dataset) if not samples.writer(dataset, name)]
+        form.choice("label_field", [(name, name) for name in fields], free=True)
+        form.field("min_confidence")
+        form.field("only_unlabelled", default=not focus)  # what is in a focus list has a label already
         form.warn_of_all()
         if form.on_request("More options: id field, marker tag, tag prefix"):
             form.fields("id_field", "marker_tag", "tag_prefix")
@@ -72,7 +74,8 @@ class AcceptPredictions(SuiteOperator):
     def work(self, job: Job) -> dict[str, Any]:
         """Reads predictions and labels batch by batch, and writes labels and correction tags."""
         params, dataset = job.params, job.dataset
-        samples.require_label_field(dataset, params.prediction_field)
+        if params.prediction_field != SUGGESTED or not dataset.has_sample_field(SUGGESTED):
+            samples.require_label_field(dataset, params.prediction_field)
         if params.prediction_field == params.label_field:
             raise InputError("The predictions are in the label field itself; choose another field for the labels.")
         samples.ensure_label_field(dataset, params.label_field)
@@ -112,7 +115,7 @@ def _rows(job: Job, field: LabelField) -> Any:
         "label": f"{field.name}.label",
         "stored": field.stored,
         "source_id": field.id_path,
-        "predicted": f"{predicted}.label",
+        "predicted": predicted if predicted == SUGGESTED else f"{predicted}.label",
         "confidence": f"{predicted}.confidence",
         "tags": "tags",
         "label_tags": f"{field.name}.tags",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .shared import focus_job, focus_views, samples
+from .shared import focus_job, focus_views
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
 
@@ -13,7 +13,7 @@ class EvaluatePredictions(SuiteOperator):
     spec = Spec(
         name="evaluate_predictions",
         label="Evaluate predictions",
-        description="Predictions against labels in the Model Evaluation panel, and a list of where to look first",
+        description="Where a model is weak, which labels look wrong: a list to review, and the Model Evaluation panel",
         icon="troubleshoot",
         risk="medium",
     )
@@ -22,10 +22,7 @@ class EvaluatePredictions(SuiteOperator):
     def form(self, form: Form) -> None:
         """Draws the inputs."""
         dataset = form.ctx.dataset
-        have = [name for name in samples.label_fields(dataset) if samples.writer(dataset, name)]
-        form.choice("prediction_field", [(name, name) for name in have], free=True)
-        if not have:
-            form.notice("No model of this suite has labelled these ROIs yet: run 'Apply a classifier' first.")
+        form.predictions(free=True)
         form.label_field()
         form.field("eval_key")
         form.slices()

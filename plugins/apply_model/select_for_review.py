@@ -36,12 +36,10 @@ class SelectForReview(SuiteOperator):
     def form(self, form: Form) -> None:
         """Draws the inputs."""
         dataset = form.ctx.dataset
-        fields = samples.label_fields(dataset)
-        predicted = [name for name in fields if samples.writer(dataset, name)]
-        form.choice("prediction_field", [(name, name) for name in predicted or fields])
+        form.predictions()
         field = form.value("prediction_field")
         form.fields("budget", "confident")
-        names = select_job.classes_of(dataset, field) if field in fields else []
+        names = select_job.classes_of(dataset, field) if field in samples.label_fields(dataset) else []
         form.choice("rare_classes", [(name, name) for name in names], several=True)
         form.field("rare_quota")
         form.sample_field("embeddings_field", fo.VectorField)

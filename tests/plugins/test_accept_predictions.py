@@ -1,13 +1,21 @@
 """Predictions that a person has looked at become labels and corrections."""
 
+import asyncio
+
 import fiftyone as fo
 import fiftyone.operators as foo
+import numpy as np
 import pytest
+from fiftyone.operators.executor import resolve_type
+from fiftyone.operators.registry import OperatorRegistry
 
+from shared import focus_views, samples
+from shared.review.focus import Item
 from tests import labels
 from tests.worker import form
 
 URI = "@mbari/apply_model/accept_predictions"
+LISTED = {"errors": [2, 5], "wrong labels": [3, 4]}  # kinds of items of a focus list, and their samples
 
 
 @pytest.fixture
@@ -99,3 +107,29 @@ def test_bad_input_is_one_sentence(predicted, params, message):
 def test_the_form_warns_where_nothing_was_chosen(predicted):
     said = form(URI, predicted, prediction_field="pred")
     assert any("every ROI of the dataset" in text for text in said)
+
+
+def drawn(dataset, view):
+    """The defaults of the form's inputs as the App draws it on a view."""
+    request = {"dataset_name": dataset.name, "view": view._serialize(), "params": {}}
+    inputs = asyncio.run(resolve_type(OperatorRegistry(), URI, request)).to_json()["type"]["properties"]
+    return {name: inputs[name]["default"] for name in ("prediction_field", "only_unlabelled")}
+
+
+def test_in_a_view_of_the_focus_list_the_form_accepts_what_the_list_was_made_of(predicted):
+    for field in ("a_pred", "pred"):
+        samples.prepare_label_field(predicted, field, {samples.MODEL: "m/1"}, ["Calanus", "Metridia"])
+    items = [Item(kind, kind, "", np.array(rows), 1.0, 0.1, 0.1) for kind, rows in LISTED.items()]
+    doubts = {predicted.values("id")[row]: (0.1, "Metridia") for row in LISTED["wrong labels"]}
+    made_of = {"prediction_field": "pred"}
+    names = focus_views.write(predicted, predicted.values("id"), items, "pred", doubts, made_of)
+    predicted.reload()
+    errors, wrong = (predicted.load_saved_view(name) for name in names)
+    assert drawn(predicted, errors) == {"prediction_field": "pred", "only_unlabelled": False}
+    assert drawn(predicted, wrong) == {"prediction_field": "focus_suggested", "only_unlabelled": False}
+    assert drawn(predicted, predicted.view()) == {"prediction_field": "pred", "only_unlabelled": True}
+
+    done = accept(wrong, prediction_field="focus_suggested", only_unlabelled=False)
+    predicted.reload()
+    assert [tags[:1] for tags in predicted.values("tags")] == [[], [], [], ["Metridia"], ["Metridia"], []]
+    assert done["counts"] == {"samples": 2, "corrections": 2, "labelled": 0, "left": 0}
