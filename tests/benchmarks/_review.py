@@ -30,7 +30,8 @@ def features() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], str]:
 def held_out(names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str], str] | None:
     """Features (N, K), classes (N,) and these' names of all classes but `names`, and of what; None where they are not.
 
-    No method of the review was chosen on them, and no threshold.
+    Rankings, slices and kinds of choice were settled without them. How many labels are named (`wrong_labels.LIKELY` and
+    `CHANCE`) and the budget's shares (`select.SHARES`) were settled on all classes together.
     """
     file = _common.DATA / "features" / "pwssc_leaf36_5109x1280_float16.npz"
     if not file.exists():
@@ -39,7 +40,7 @@ def held_out(names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str], str] 
         labels = kept["label"].astype(str)
         rows = np.flatnonzero(~np.isin(labels, names))
         others, numbers = np.unique(labels[rows], return_inverse=True)
-        what = f"{len(others)} classes of pwssc that nothing was chosen on, {len(rows):,} real ROIs"
+        what = f"{len(others)} other classes of pwssc, {len(rows):,} real ROIs"
         return kept["X"][rows].astype(np.float32), numbers, others.tolist(), what
 
 

@@ -9,7 +9,7 @@ them, fitted on images that it is not judged by. All of it is drawn anew for eac
   often no slice is named at all;
 - each class in turn has 10 examples and 30 other images: the share of these that is among 100 chosen out of some 600.
 
-`..._held_out` are the same of other classes, which nothing was chosen on, where their features lie beside the checkout.
+`..._held_out` are the same of other classes, see `_review.held_out`, where their features lie beside the checkout.
 
 `review_time` and `review_memory` are of the operators themselves, on datasets of generated predictions in MongoDB:
 200,000, or `MBARI_BENCH_ROWS`, and a tenth of them. They need Linux.
