@@ -139,9 +139,30 @@ class Person:
             self.page.get_by_text(icon, exact=True).click()
         self.page.wait_for_timeout(500)
 
+    def press_icon(self, icon: str) -> None:
+        """Presses the button above the grid that shows this Material icon, and does at once what it is for."""
+        self.page.get_by_text(icon, exact=True).click()
+
+    def sees_view(self, name: str) -> None:
+        """Waits until the list above the sidebar says that a saved view is open."""
+        from playwright.sync_api import expect
+
+        chosen = self.page.locator("[data-cy='saved-views-selection']")
+        expect(chosen).to_contain_text(name, timeout=SECONDS * 1000)
+
+    def tiles(self, count: int) -> None:
+        """Waits until the grid shows so many ROIs."""
+        from playwright.sync_api import expect
+
+        expect(self.page.locator("[data-cy='looker']")).to_have_count(count, timeout=SECONDS * 1000)
+
+    def open_saved_views(self) -> None:
+        """Shows the list of saved views above the sidebar."""
+        self.page.locator("[data-cy='saved-views-selection']").click()
+
     def open_saved_view(self, name: str) -> None:
         """Chooses a saved view from the list above the sidebar."""
-        self.page.locator("[data-cy='saved-views-selection']").click()
+        self.open_saved_views()
         self.page.get_by_text(name, exact=True).click()
 
     def clear_view(self, samples: int) -> None:
@@ -235,6 +256,10 @@ class Person:
     def hide(self, field: str) -> None:
         """Unticks a field in the sidebar, so that the grid does not draw it."""
         self.page.locator(f"[data-cy='checkbox-{field}']").click()
+
+    def show(self, field: str) -> None:
+        """Ticks a field in the sidebar, so that the grid draws it."""
+        self.hide(field)  # the same box
 
     def write(self, label: str, value: str) -> None:
         """Types into the input below a label, in place of what it holds."""

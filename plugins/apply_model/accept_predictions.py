@@ -164,7 +164,9 @@ def _correct(field: LabelField, ids: list[str], label: str, params: Any, words: 
 def _result(params: Any, counts: Counter[str], given: Counter[str], outside: Counter[str], words: Vocabulary) -> dict:
     message = f"{counts['labelled']:,} unlabelled ROIs were labelled in {params.label_field!r} by their predictions."
     if not params.only_unlabelled:
-        message += f" {counts['corrections']:,} labelled ones differ and got a correction; {counts['agree']:,} agree."
+        message += f" {counts['corrections']:,} labelled ROIs differ and got a correction; {counts['agree']:,} agree."
+    if counts["corrected_before"]:
+        message += f" {counts['corrected_before']:,} had a correction before, which stays."
     if outside:
         message += f" {sum(outside.values()):,} predictions are no names of the vocabulary ({words.origin})."
     return {
