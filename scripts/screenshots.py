@@ -9,7 +9,8 @@ import surroundings
 sys.path.insert(0, str(surroundings.ROOT))  # for what drives the browser in the tests
 
 MAP = "embeddings_map"
-LASSO, LINEAGE = "embeddings-map", "model-lineage"  # the pictures
+LASSO, LINEAGE, FOCUS = "embeddings-map", "model-lineage", "focus-list"  # the pictures
+DOUBTED = "Labels that look wrong"  # the item of the focus list that is opened
 WIDTH = 1200  # of a picture, in pixels
 SHOWN = {"ground_truth", "cluster"}  # what the grid draws on the ROIs
 
@@ -23,17 +24,17 @@ def main() -> int:
     import fiftyone as fo
 
     name = surroundings.DATASET
-    if not fo.dataset_exists(name) or not fo.load_dataset(name).has_brain_run(MAP):
-        print(f"There is no dataset {name!r} with a map yet: run `make demo` first.")
+    dataset = fo.load_dataset(name) if fo.dataset_exists(name) else None
+    views = [] if dataset is None else [view for view in dataset.list_saved_views() if DOUBTED in view]
+    if not views or not dataset.has_brain_run(MAP):
+        print(f"There is no dataset {name!r} with a map and a focus list yet: run `make demo` first.")
         return 1
-    _photograph(fo.load_dataset(name))
+    _photograph(dataset, views[0])
     return 0
 
 
-def _photograph(dataset) -> None:
-    """Draws a lasso on the map, coloured by cluster, and opens a version in the panel of models."""
-    import fiftyone as fo
-
+def _photograph(dataset, doubted: str) -> None:
+    """Draws a lasso on the map, coloured by cluster; opens a version in the panel of models, and the focus list."""
     from tests import browser
 
     log = surroundings.BUILD / "app" / "screenshots.log"
@@ -41,9 +42,7 @@ def _photograph(dataset) -> None:
     points = len(dataset.load_brain_results(MAP).points)
     with browser.app(dataset.name, log) as url, browser.person(url) as person:
         person.open_app(dataset.count())
-        for field in dataset.get_field_schema(embedded_doc_type=fo.Classification):
-            if field not in SHOWN:
-                person.hide(field)
+        _draw_only(person, dataset, SHOWN)
         person.open_panel("Model lineage", "Click a version")
         person.open_row("candidate")
         person.figures(1)
@@ -53,10 +52,27 @@ def _photograph(dataset) -> None:
         person.open_map(MAP, points)
         person.color_by("cluster.label")
         person.lasso(0.05, 0.58, 0.46, 0.8, look=LASSO)
-    for name in (LASSO, LINEAGE):
+    # In an App of its own: the one above keeps its panels.
+    with browser.app(dataset.name, log) as url, browser.person(url) as person:
+        person.open_app(dataset.count())
+        _draw_only(person, dataset, {"ground_truth"})
+        person.show("focus_suggested")
+        person.open_saved_view(doubted)
+        person.see(f"{dataset.load_saved_view(doubted).count():,} samples")
+        person.open_saved_views()
+        person.look(FOCUS)
+    for name in (LASSO, LINEAGE, FOCUS):
         to = surroundings.ROOT / "docs" / f"{name}.png"
         shrink(browser.SCREENSHOTS / to.name, to)
         print(f"{to}: {to.stat().st_size / 1000:.0f} kB")
+
+
+def _draw_only(person, dataset, fields: set[str]) -> None:
+    import fiftyone as fo
+
+    for field in dataset.get_field_schema(embedded_doc_type=fo.Classification):
+        if field not in fields:
+            person.hide(field)
 
 
 def shrink(picture: Path, to: Path) -> None:
