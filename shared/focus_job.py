@@ -318,12 +318,10 @@ def _result(made: Evaluation, items: Sequence[Item], views: Sequence[str], remar
         {
             "number": number,
             "where to look": item.name,
+            "what was found": item.sentence,
             "ROIs": item.count,
             "labels to win": round(item.labels, 1),
-            "top-1": f"+{item.top1:.3f}",
-            "macro F1": f"+{item.macro_f1:.3f}",
-            "p": None if item.p is None else f"{item.p:.2g}",
-            "what was found": item.sentence,
+            "score to win": f"top-1 +{item.top1:.3f}, macro F1 +{item.macro_f1:.3f}",
         }
         for number, item in enumerate(items, start=1)
     ]

@@ -14,20 +14,16 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import fiftyone as fo
 import fiftyone.core.odm as odm
 import fiftyone.operators.types as types
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from .errors import InputError, SuiteError
+from . import parameters
+from .errors import SuiteError
 from .lineage.registry import Registry, is_registered
 
 T = TypeVar("T")
 
-# Keys that FiftyOne itself puts among an operator's parameters.
-_SYSTEM_KEYS = {"view_target", "custom_view_target", "panel_id", "panel_state", "delegation_target"}
-
 SELECTED = "_selected"  # how many samples were selected when the form was opened
-
-LONGEST_SAID = 100  # characters of a wrong value that an error repeats
 
 CACHE_SECONDS = 60.0
 _cache: dict[Any, tuple[float, Any]] = {}
@@ -45,7 +41,7 @@ class Form:
         self.ctx = ctx
         self.inputs = types.Object()
         self._params = params
-        self._wrong = {str(error["loc"][0]) for error in _errors(params, ctx.params) if error["loc"]}
+        self._wrong = {str(error["loc"][0]) for error in parameters.errors(params, ctx.params) if error["loc"]}
         self._notices = 0
         self._questions = 0
         self._all = False
@@ -269,16 +265,16 @@ class Form:
 
     def check(self) -> None:
         """Keeps from starting what the run would refuse, in the same words, with the form or without."""
-        for error in _errors(self._params, self.ctx.params):
+        for error in parameters.errors(self._params, self.ctx.params):
             name = str(error["loc"][0]) if error["loc"] else ""
             if error["type"] == "missing" and name in self.inputs.properties:
                 continue  # FiftyOne itself says what is required
             if error["type"] == "extra_forbidden":
-                self.error(_unknown(name, self._params.model_fields))
+                self.error(parameters.unknown(name, self._params.model_fields))
             elif name in self.inputs.properties:
-                _refuse(self.inputs.properties[name], _sentence(self._params, error))
+                _refuse(self.inputs.properties[name], parameters.sentence(self._params, error))
             else:
-                self.error(_sentence(self._params, error) + ".")
+                self.error(parameters.sentence(self._params, error) + ".")
 
     def _view(self, view: types.View) -> types.Property:
         self._notices += 1
@@ -339,64 +335,6 @@ def forget(what: str) -> None:
     """Drops the remembered answers whose key begins with `what`, after something that changes them."""
     for key in [key for key in _cache if isinstance(key, tuple) and key[0] == what]:
         _cache.pop(key, None)
-
-
-def validate(model: type[BaseModel], params: Mapping[str, Any]) -> Any:
-    """Turns an operator's raw parameters into its pydantic model.
-
-    Raises:
-        InputError: one sentence for all that is wrong, misspelt names of parameters included
-    """
-    given = _given(params)
-    unknown = [name for name in given if name not in model.model_fields]
-    if unknown:
-        raise InputError(" ".join(_unknown(name, model.model_fields) for name in unknown))
-    errors = _errors(model, params)
-    if errors:
-        raise InputError("; ".join(_sentence(model, e) for e in errors) + ".")
-    return model.model_validate(given)
-
-
-def _given(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What the person gave; an emptied text box is no value: the default stands, as the form says."""
-    return {
-        name: value
-        for name, value in params.items()
-        if not name.startswith("_") and name not in _SYSTEM_KEYS and value is not None and value != ""
-    }
-
-
-def _errors(model: type[BaseModel], params: Mapping[str, Any]) -> Sequence[Any]:
-    try:
-        model.model_validate(_given(params))
-    except ValidationError as error:
-        return error.errors()
-    return []
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"There is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ".")
-
-
-def _sentence(model: type[BaseModel], error: Any) -> str:
-    message = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:  # of several parameters together
-        return f"{message[0].upper()}{message[1:]}"
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "missing":
-        return f"The parameter {where!r} is required"
-    if error["type"] == "string_pattern_mismatch":  # the description is what a person can read
-        return f"The parameter {where!r} cannot be {_short(error['input'])} ({model.model_fields[where].description})"
-    return f"The parameter {where!r} cannot be {_short(error['input'])}: {message[0].lower()}{message[1:]}"
-
-
-def _short(value: Any) -> str:
-    """A value as an error names it, without all of a long text."""
-    said = repr(value)
-    return said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}…"
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:

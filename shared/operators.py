@@ -21,7 +21,8 @@ import fiftyone.server.view as fosv
 from pydantic import BaseModel
 
 from .errors import InputError, SuiteError
-from .forms import Form, lost_selection, show_table, validate
+from .forms import Form, lost_selection, show_table
+from .parameters import validate
 from .runs import Monitor, Run
 
 SECRETS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def rank(found: Predictions, suspects: Suspects | None = None) -> list[Item]:
         lambda: _weak(found, score),
         lambda: _mixes(found, score),
     ]
-    items = [item for make in makers for item in make() if item.count]
+    items = [_tested(item) for make in makers for item in make() if item.count]
     kept: list[Item] = []
     counts: Counter[str] = Counter()
     for item in sorted(items, key=lambda item: (-item.gain, -item.count, item.name)):
@@ -293,6 +293,14 @@ def _mixes(found: Predictions, score: _Score) -> list[Item]:
         name = f"More {found.classes[one.grown]} than before, {one.name}"
         items.append(Item("class mix", name, sentence, rows, surplus, surplus / len(seen), 0.0, one.p))
     return items
+
+
+def _tested(item: Item) -> Item:
+    """The item with a word on chance, where that was looked at."""
+    if item.p is None:
+        return item
+    p = "p below 0.001" if item.p < 0.001 else f"p = {item.p:.3f}"
+    return replace(item, sentence=f"{item.sentence} Chance alone: {p}, with all that was looked at counted in.")
 
 
 def _n(count: int, one: str, several: str) -> str:

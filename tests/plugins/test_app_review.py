@@ -19,7 +19,7 @@ TOTAL = 3 * EACH
 LEARNED = 12  # of each class, which the model is fitted to
 BLUR = 3.0  # of camera B, in pixels: it makes bars down look like bars across
 FIELD = "pred_m"
-FOCUS = ("number", "where to look", "ROIs", "labels to win", "top-1", "macro F1", "p", "what was found")
+FOCUS = ("number", "where to look", "what was found", "ROIs", "labels to win", "score to win")
 _, DOWN, DISC = rois.CLASSES
 
 
@@ -98,7 +98,7 @@ def _evaluate(person, plankton):
     rows = person.table(*FOCUS)
     plankton.reload()
     names = [name for name in plankton.list_saved_views() if name.startswith("focus ")]
-    assert [f"focus {int(row[0]):02d}: {row[1]} ({row[2]})" for row in rows] == names
+    assert [f"focus {int(row[0]):02d}: {row[1]} ({row[3]})" for row in rows] == names
     assert any("Weak where camera B" in name for name in names)
     person.look("review-evaluated")
     person.press(f"Open '{names[0]}'")

@@ -1,14 +1,12 @@
-"""Forms and validation come from one declaration, and say the same."""
+"""Forms come from the declaration that the run validates with, and say the same."""
 
 from typing import Literal
 
 import fiftyone as fo
-import pytest
 from fiftyone.operators.executor import ExecutionContext
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared import forms
-from shared.errors import InputError
 
 
 class Params(BaseModel):
@@ -46,30 +44,6 @@ def test_every_parameter_is_drawn_from_its_declaration():
     assert not inputs["field"]["required"]
 
 
-def test_validation_gives_the_defaults():
-    params = forms.validate(
-        Params, {"name": "ab", "field": "", "_notice_1": "x", "view_target": "DATASET", "classes": None}
-    )
-    assert params == Params(name="ab")
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({}, "The parameter 'name' is required"),
-        ({"name": "ab", "epoch": 3}, "There is no parameter 'epoch'; did you mean 'epochs'"),
-        ({"name": "ab", "epochs": 0}, "The parameter 'epochs' cannot be 0: input should be greater than or equal to 1"),
-        ({"name": "ab", "epochs": "many"}, "The parameter 'epochs' cannot be 'many': input should be a valid integer"),
-        ({"name": "ab", "mode": "slow"}, "The parameter 'mode' cannot be 'slow': input should be 'fast' or 'exact'"),
-        ({"name": "a", "share": 2}, "(?s)'name' cannot be 'a'.*; The parameter 'share' cannot be 2"),
-    ],
-)
-def test_what_is_wrong_is_said_in_one_sentence(given, said):
-    with pytest.raises(InputError, match=said) as caught:
-        forms.validate(Params, given)
-    assert "\n" not in str(caught.value)
-
-
 def test_an_error_in_a_form_keeps_it_from_being_started():
     form = forms.Form(Context(), Params)
     form.warning("look")
@@ -86,14 +60,6 @@ def test_an_input_that_the_run_would_refuse_is_marked_in_the_form():
     inputs = drawn(form)
     assert [inputs[name]["invalid"] for name in inputs] == [False, True, False]
     assert inputs["mode"]["error_message"].startswith("The parameter 'mode' cannot be 'slow'")
-
-
-def test_a_pattern_is_explained_in_words():
-    class Named(BaseModel):
-        name: str = Field(pattern="^[a-z]+$", description="Small letters only")
-
-    with pytest.raises(InputError, match=r"'name' cannot be 'A B' \(Small letters only\)"):
-        forms.validate(Named, {"name": "A B"})
 
 
 def test_a_ticked_box_stays_ticked_when_a_notice_appears_above():
