@@ -273,7 +273,7 @@ def print_outcome(report: dict[str, Any], path: Path) -> None:
     print(f"\nSeconds: {spent}\nReport:  {os.path.relpath(path)}")
     print("\nNext: `make app` opens FiftyOne on this dataset, where the conflict is the saved view 'sync: conflicts'")
     print(
-        'and the map is in the Embeddings panel; press ` there and type "labels", "sync", "clusters" or "classifier".'
+        'and the map is in the Embeddings panel; press ` there and type "labels", "sync", "review" or "classifier".'
     )
 
 
