@@ -272,9 +272,7 @@ def print_outcome(report: dict[str, Any], path: Path) -> None:
     spent = ", ".join(f"{name} {value:g}" for name, value in report["seconds"].items())
     print(f"\nSeconds: {spent}\nReport:  {os.path.relpath(path)}")
     print("\nNext: `make app` opens FiftyOne on this dataset, where the conflict is the saved view 'sync: conflicts'")
-    print(
-        'and the map is in the Embeddings panel; press ` there and type "labels", "sync", "review" or "classifier".'
-    )
+    print('and the map is in the Embeddings panel; press ` there and type "labels", "sync", "review" or "classifier".')
 
 
 def _figure(value: Any) -> str:

@@ -18,6 +18,7 @@ from .sync.store import LabelField
 if TYPE_CHECKING:
     from .lineage.registry import VersionRecord
 
+INFO = "mbari_evaluation"  # the key of the info of an evaluation's field: this suite has made it
 LEARNED = ("train", "val")  # val chooses the epoch, so it is no judge either
 
 
@@ -58,11 +59,6 @@ class Evaluation:
     record: VersionRecord | None
     remarks: list[str]
     result: dict[str, Any]
-
-
-def work(job: Job) -> dict[str, Any]:
-    """Evaluates the predictions on the labelled samples of the target that were not learned from; see `evaluate`."""
-    return evaluate(job, read(job)).result
 
 
 def read(job: Job, more: Mapping[str, str] | None = None) -> dict[str, list[Any]]:
@@ -119,13 +115,14 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
     job.run.progress(0, 0, f"Evaluating {count:,} predictions")
     if key in dataset.list_evaluations():
         dataset.delete_evaluation(key)
+    claim_key(dataset, key)
     judged.evaluate_classifications(params.prediction_field, gt_field=params.label_field, eval_key=key, progress=False)
     rows = np.flatnonzero(labelled & ~learned)
     truth, predicted = ([table[name][row] for row in rows] for name in ("label", "predicted"))
     result = _result(key, truth, predicted, left)
     changes = _won(before, [table["prediction_id"][row] for row in rows], truth, predicted)
     remarks += _open_corrections(job)
-    result["message"] = " ".join(filter(None, [result["message"], changes, since, *remarks]))
+    result["message"] = " ".join(filter(None, [result["message"], changes, since]))
     return Evaluation(table, learned, record, remarks, result)
 
 
@@ -143,13 +140,21 @@ def refusal(dataset: fo.Dataset, params: Any) -> str | None:
 
 def taken(dataset: fo.Dataset, key: str) -> str | None:
     """Why an evaluation must not go under a key, if it must not."""
+    field = dataset.get_field(key)
+    if field is not None and INFO in (field.info or {}):
+        return None
     if key in dataset.list_evaluations():
-        field = getattr(dataset.get_evaluation_info(key).config, "pred_field", None)
-        if field is None or samples.writer(dataset, field) is None:
-            return f"The evaluation {key!r} is none of this suite's: choose another key."
-    elif dataset.has_sample_field(key):
-        return f"The dataset has a field {key!r} already: choose another evaluation key."
-    return None
+        return f"The evaluation {key!r} is none of this suite's: choose another key."
+    return None if field is None else f"The dataset has a field {key!r} already: choose another evaluation key."
+
+
+def claim_key(dataset: fo.Dataset, key: str) -> None:
+    """Makes the field of an evaluation before that is made: however it ends, it is known whose it is."""
+    if dataset.get_field(key) is None:
+        dataset.add_sample_field(key, fo.BooleanField)
+    field = dataset.get_field(key)
+    field.info = {**(field.info or {}), INFO: {}}
+    field.save()
 
 
 # What was learned from
@@ -229,8 +234,8 @@ def _result(key: str, truth: list[str], predicted: list[str], left: int) -> dict
     count = len(truth)
     top1 = sum(t == p for t, p in zip(truth, predicted, strict=True)) / count
     return {
-        "message": f"{count:,} ROIs that were not learned from: top-1 {top1:.3f}, macro F1 {macro_f1:.3f}; the Model "
-        f"Evaluation panel shows it as {key!r}. {left:,} that were learned from are left out.",
+        "message": f"{count:,} {'ROI' if count == 1 else 'ROIs'} not learned from: top-1 {top1:.3f}, macro F1 "
+        f"{macro_f1:.3f}; the Model Evaluation panel shows it as {key!r}. {left:,} learned from are left out.",
         "top1": top1,
         "macro_f1": float(macro_f1),
         "eval_key": key,
@@ -260,7 +265,12 @@ def _open_corrections(job: Job) -> list[str]:
         count = labelling.not_applied(job.view, job.params.label_field, job.secrets)
     except SuiteError as error:
         return [f"Whether corrections are open is not known: {error}"]
-    return [f"{count:,} have a correction that is not applied: judged by the label as it stands."] if count else []
+    if not count:
+        return []
+    return [
+        f"{count:,} have a correction that is not applied, and are judged by the label as it stands: run 'Apply "
+        "corrections' first."
+    ]
 
 
 def _before(dataset: fo.Dataset, key: str) -> dict[str, tuple[str, bool]]:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .review.focus import Item, Predictions
     from .review.wrong_labels import WrongLabels
 
+OF_THE_LIST = (
+    "This is a view of the focus list, which holds little but mistakes: evaluate the dataset, or the view that the "
+    "list was made of."
+)
 LOGITS = 10_000  # samples whose logits are read at a time: of 200 each, 16 MB
 
 
@@ -52,6 +56,8 @@ def work(job: Job) -> dict[str, Any]:
 
     if problem := refusal(job.dataset, job.params):
         raise InputError(problem)
+    if focus_views.is_one(job.view):
+        raise InputError(OF_THE_LIST)
     if job.run.id:
         claim(job.db, job.run.id, f"evaluate/{job.dataset._doc.id}")
     dated, remarks = _dated(job)
@@ -61,7 +67,11 @@ def work(job: Job) -> dict[str, Any]:
     made = evaluate_job.evaluate(job, table)
     found = _predictions(job, made, cut)
     doubts, said = _wrong_labels(job, made, found)
-    remarks += said
+    remarks += [*_unsure(table), *said]
+    if job.run.stopping():
+        remarks.append("It was stopped before all labels were looked at: the focus list is as it was.")
+        return {**made.result, "remarks": [*made.remarks, *remarks]}
+    remarks += _replaced(job)
     job.run.progress(0, 0, "Looking for what is weak")
     suspects = None
     if doubts is not None:
@@ -130,12 +140,35 @@ def _predictions(job: Job, made: Evaluation, cut: Mapping[str, list[str | None]]
         classes,
         _coded(table["label"], classes),
         _coded(table["predicted"], classes),
-        np.array([np.nan if value is None else value for value in table["confidence"]], dtype=np.float64),
+        _confidence(table),
         made.learned,
         cut,
         _days(table["day"]) if "day" in table else None,
         _kinds(job),
     )
+
+
+def _confidence(table: Mapping[str, list[Any]]) -> np.ndarray:
+    """The confidences, float64 (N,), NaN where there is none that could be one."""
+    given = np.array([np.nan if value is None else value for value in table["confidence"]], dtype=np.float64)
+    return np.where((given >= 0) & (given <= 1), given, np.nan)
+
+
+def _unsure(table: Mapping[str, list[Any]]) -> list[str]:
+    """Says how many predictions have no confidence that can be used."""
+    unknown = np.isnan(_confidence(table))
+    count = sum(name is not None and no for name, no in zip(table["predicted"], unknown, strict=True))
+    return [f"{count:,} predictions have no confidence between 0 and 1: it says nothing of them."] if count else []
+
+
+def _replaced(job: Job) -> list[str]:
+    """Says whose list this one takes the place of, if it is another model's."""
+    before = focus_views.last(job.dataset).get("prediction_field")
+    if before in (None, job.params.prediction_field):
+        return []
+    return [
+        f"It takes the place of the focus list of {before!r} in this dataset; on the card of that version it stays."
+    ]
 
 
 def _coded(names: Sequence[str | None], classes: Sequence[str]) -> np.ndarray:
@@ -179,9 +212,9 @@ def _wrong_labels(job: Job, made: Evaluation, found: Predictions) -> tuple[Wrong
             "'Compute embeddings' for more."
         )
     else:
-        remarks.append("Wrong labels were not looked for: run 'Compute embeddings', or store logits, first.")
+        remarks.append("Wrong labels were not looked for: there are no vectors; run 'Compute embeddings' first.")
     if result is None:
-        return None, [*remarks, "It was stopped before all labels were looked at."] if job.run.stopping() else remarks
+        return None, remarks
     seen = np.array([selected.DONE in (tags or ()) for tags in made.table["tags"]], dtype=bool)
     return replace(result, indices=result.indices[~seen[result.indices]]), remarks
 
@@ -268,7 +301,7 @@ def _keep(job: Job, made: Evaluation, items: Sequence[Item], remarks: Sequence[s
         described = describing.describe(record, root)
     except SuiteError as error:
         return [f"The list could not be kept beside {record.name}: {error}"]
-    return [f"The list is on the card of {record.name} as well: {described.uri}."]
+    return [f"The list is on the card of {record.name} as well ({described.uri})."]
 
 
 def _list(job: Job, made: Evaluation, items: Sequence[Item], remarks: Sequence[str]) -> Any:
@@ -308,12 +341,10 @@ def _list(job: Job, made: Evaluation, items: Sequence[Item], remarks: Sequence[s
 def _result(made: Evaluation, items: Sequence[Item], views: Sequence[str], remarks: Sequence[str]) -> dict[str, Any]:
     said = [made.result["message"]]
     if items:
-        said.append(
-            f"Look first into {items[0].name!r}; all {len(items)} items of the list have saved views 'focus ...'."
-        )
+        said.append(f"Look first into {items[0].name!r}; each item of the list has a saved view 'focus ...'.")
     else:
         said.append("Nothing stands out that would be worth a look.")
-    result = {**made.result, "message": " ".join([*said, *remarks])}
+    result = {**made.result, "message": " ".join(said)}
     result["focus"] = [
         {
             "number": number,
@@ -325,6 +356,7 @@ def _result(made: Evaluation, items: Sequence[Item], views: Sequence[str], remar
         }
         for number, item in enumerate(items, start=1)
     ]
+    result["remarks"] = [*made.remarks, *remarks]
     result["saved_views"] = list(views)
     if views:
         result["open_view"] = views[0]

@@ -40,7 +40,7 @@ def refusal(dataset: fo.Dataset) -> str | None:
 
 def is_one(view: Any) -> bool:
     """Whether a view is one of those that a list has saved, or made from one; the App may have forgotten its name."""
-    filters = [stage.filter for stage in view._all_stages if isinstance(stage, fo.Match)]
+    filters = [stage.filter for stage in view.view()._all_stages if isinstance(stage, fo.Match)]
     return any(isinstance(f, Mapping) and isinstance(f.get(FIELD), str) for f in filters)
 
 

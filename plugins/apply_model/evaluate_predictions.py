@@ -4,7 +4,7 @@ from typing import Any
 
 from .shared import focus_job, focus_views
 from .shared.forms import Form
-from .shared.operators import Job, Spec, SuiteOperator
+from .shared.operators import Job, Spec, SuiteOperator, target_view
 
 
 class EvaluatePredictions(SuiteOperator):
@@ -26,8 +26,8 @@ class EvaluatePredictions(SuiteOperator):
         form.label_field()
         form.field("eval_key")
         form.slices()
-        if focus_views.is_one(form.ctx.view):
-            form.warning("This is a view of the focus list: choose the dataset as target to evaluate all of it again.")
+        if focus_views.is_one(target_view(form.ctx)):
+            form.error(focus_job.OF_THE_LIST)
         if form.value("prediction_field"):
             params = focus_job.Params(**{name: form.value(name) for name in focus_job.Params.model_fields})
             if problem := focus_job.refusal(dataset, params):

@@ -77,6 +77,7 @@ class Item:
         top1: how much of the top-1 accuracy that is
         macro_f1: how much macro F1 could be won; with few examples, how far off it may be
         p: how likely chance alone does it, corrected for all that was looked at; None where nothing was tested
+        of_learned: how much of what was learned from is likely to have a wrong label
     """
 
     kind: str
@@ -87,6 +88,7 @@ class Item:
     top1: float
     macro_f1: float
     p: float | None = None
+    of_learned: float = 0.0
 
     @property
     def count(self) -> int:
@@ -95,8 +97,12 @@ class Item:
 
     @property
     def gain(self) -> float:
-        """What the list is sorted by: the larger of what top-1 and macro F1 could win."""
-        return max(self.top1, self.macro_f1)
+        """What the list is sorted by: the larger of what top-1 and macro F1 could win.
+
+        What wrong labels among those learned from cost, nobody knows before the next training: their share stands for
+        it.
+        """
+        return max(self.top1, self.macro_f1, self.of_learned)
 
 
 def rank(found: Predictions, suspects: Suspects | None = None) -> list[Item]:
@@ -153,13 +159,16 @@ class _Score:
         won = float(wrong.sum() * share)
         return won, won / max(len(self.rows), 1), self._macro(hits + to, true, said - away + to)
 
-    def if_labelled(self, rows: np.ndarray, labels: np.ndarray, chances: np.ndarray) -> float:
-        """Macro F1 won if these judged images had these labels, each with a probability."""
+    def if_labelled(self, rows: np.ndarray, labels: np.ndarray, chances: np.ndarray) -> tuple[float, float]:
+        """Top-1 and macro F1 won if these judged images had these labels, each with a probability."""
         truth, predicted = self._found.truth[rows], self._found.predicted[rows]
         before, after = truth == predicted, labels == predicted
         hits, true, said = self._sums()
         hits = hits - self._counts(truth[before], chances[before]) + self._counts(labels[after], chances[after])
-        return self._macro(hits, true - self._counts(truth, chances) + self._counts(labels, chances), said)
+        won = float(chances[after].sum() - chances[before].sum()) / max(len(self.rows), 1)
+        return max(0.0, won), self._macro(
+            hits, true - self._counts(truth, chances) + self._counts(labels, chances), said
+        )
 
     def _sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
@@ -185,15 +194,17 @@ def _wrong_labels(found: Predictions, suspects: Suspects | None, score: _Score) 
     agrees = int((found.predicted[rows] == suggested).sum())
     learned = int(found.learned[rows].sum())
     judged = found.judged[rows]
-    labelled = int((found.truth >= 0).sum())
     expected = float(chances.sum())
+    likely = f"about {_number(expected)} or more are" if expected < 0.9 * len(rows) else "nearly all are"
     sentence = (
-        f"{_n(len(rows), 'label does', 'labels do')} not fit what the image looks like; about {_number(expected)} or "
-        f"more are likely wrong. Most often it is labelled and looks: {often}. In {agrees:,} the model says so too; "
-        f"{learned:,} were learned from."
+        f"{_n(len(rows), 'label does', 'labels do')} not fit what the image looks like; {likely} likely wrong. Most "
+        f"often it is labelled and looks: {often}. In {agrees:,} the model says so too; {learned:,} were learned from."
     )
-    gained = score.if_labelled(rows[judged], suggested[judged], chances[judged])
-    return [Item("wrong labels", "Labels that look wrong", sentence, rows, expected, expected / labelled, gained)]
+    top1, macro_f1 = score.if_labelled(rows[judged], suggested[judged], chances[judged])
+    of_learned = float(chances[found.learned[rows]].sum()) / max(int(((found.truth >= 0) & found.learned).sum()), 1)
+    return [
+        Item("wrong labels", "Labels that look wrong", sentence, rows, expected, top1, macro_f1, of_learned=of_learned)
+    ]
 
 
 def _confused(found: Predictions, doubted: np.ndarray, score: _Score) -> list[Item]:
@@ -203,7 +214,7 @@ def _confused(found: Predictions, doubted: np.ndarray, score: _Score) -> list[It
         true, predicted = found.classes[one.true], found.classes[one.predicted]
         sentence = (
             f"{one.count:,} of {one.n:,} {true} are taken for {predicted}, where the sizes of the classes explain "
-            f"{_number(one.expected)}; the other way round it is {one.back:,}."
+            f"{'none' if one.expected < 0.05 else _number(one.expected)}; the other way round it is {one.back:,}."
         )
         if n := int(doubted[rows].sum()):
             sentence += f" In {n:,} of them it is sooner the label that is wrong."

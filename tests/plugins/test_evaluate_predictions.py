@@ -130,7 +130,7 @@ def test_the_list_is_kept_beside_the_version_and_is_on_its_card(judged, registry
     assert (kept.evaluated, kept.learned_from, kept.top1) == (287, 13, done["top1"])
     card = (tmp_path / "artifacts" / "notes" / record.name / "card.md").read_text()
     assert f"1. {done['focus'][0]['where to look']} (" in card.partition("## Where to look")[2]
-    assert f"on the card of {record.name} as well" in done["message"]
+    assert f"on the card of {record.name} as well" in done["remarks"][-1]
 
 
 def test_bad_input_is_one_sentence_before_anything_is_written(judged):

@@ -33,9 +33,9 @@ def judged(dataset):
 def evaluate(registry):
     def run(dataset, secrets=None, **params):
         wanted = evaluate_job.Params(**{"prediction_field": "pred_m", **params})
-        return evaluate_job.work(
-            Job(wanted, dataset, dataset.view(), secrets or {}, Monitor(), "ann", odm.get_db_conn())
-        )
+        job = Job(wanted, dataset, dataset.view(), secrets or {}, Monitor(), "ann", odm.get_db_conn())
+        made = evaluate_job.evaluate(job, evaluate_job.read(job))
+        return {**made.result, "message": " ".join([made.result["message"], *made.remarks])}
 
     return run
 
@@ -67,7 +67,20 @@ def test_what_is_somebody_elses_is_left_alone(judged, evaluate):
         evaluate(judged, eval_key="mine")
     with pytest.raises(InputError, match="has a field 'theirs'"):
         evaluate(judged, eval_key="theirs")
-    assert judged.load_evaluation_results("mine") is not None
+    # Of the suite's own predictions as well, if it is a person's evaluation.
+    judged.evaluate_classifications("pred_m", gt_field="ground_truth", eval_key="by_hand")
+    with pytest.raises(InputError, match="'by_hand' is none of this suite's"):
+        evaluate(judged, eval_key="by_hand")
+    assert [len(judged.load_evaluation_results(key).ytrue) for key in ("mine", "by_hand")] == [9, 10]
+
+
+def test_predictions_that_are_not_of_this_suite_are_evaluated_again_and_again(judged, evaluate):
+    judged.add_sample_field("theirs", fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
+    judged.set_values("theirs", [fo.Classification(label="a")] * len(judged))
+    assert [evaluate(judged, prediction_field="theirs")["counts"]["evaluated"] for _ in range(2)] == [8, 8]
+    judged.delete_evaluation("eval_theirs")
+    evaluate_job.claim_key(judged, "eval_theirs")  # all that is left when a run is killed there
+    assert evaluate(judged, prediction_field="theirs")["counts"]["evaluated"] == 8
 
 
 def test_where_all_was_learned_from_nothing_is_judged(judged, evaluate):
