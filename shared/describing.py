@@ -65,10 +65,7 @@ def describe(record: VersionRecord, root: Artifacts, note: Note | None = None) -
         plots = [f"{above}{record.key}/{name}" for name in sorted(record.files) if name.startswith(PLOTS)]
         while True:
             known = notes.keys(root, record.name), focus_list.keys(root, record.name)
-            found = notes.read(root, record.name)
-            text = render.markdown(card, found, plots)
-            if (focus := focus_list.newest(root, record.name)) is not None:
-                text += f"\n{focus_list.markdown(focus)}"
+            text, found = render.described(card, record.name, root, plots)
             path = folder / notes.CARD
             path.write_text(text, encoding="utf-8", newline="")
             root.put(key, path)

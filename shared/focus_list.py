@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import dated
 from .artifacts import Artifacts
+from .lineage.markdown import inline, many
 
 _KIND = "focus"
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 
 class FocusItem(BaseModel):
@@ -77,19 +76,15 @@ def keys(root: Artifacts, name: str) -> list[str]:
 
 def markdown(found: FocusList) -> str:
     """A section of a card: what to look into first, by what could be won."""
-    lines = [
-        "## Where to look",
-        "",
-        f"From {found.at:%d %B %Y}, on {found.evaluated:,} labelled ROIs of {_plain(found.dataset)} that it was not "
-        f"trained on: top-1 {found.top1:.3f}, macro F1 {found.macro_f1:.3f}. The most that could be won comes first.",
-        "",
-    ]
-    if not found.items:
-        lines.append("Nothing stands out.")
-    lines += [f"{item.number}. {_plain(item.name)} ({item.count:,}): {_plain(item.sentence)}" for item in found.items]
-    return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
-    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+    lines = [f"{item.number}. {inline(item.name)} ({item.count:,}): {inline(item.sentence)}" for item in found.items]
+    return "\n".join(
+        [
+            "## Where to look",
+            "",
+            f"From {found.at:%d %B %Y}, on {many(found.evaluated, 'labelled ROI')} of {inline(found.dataset)} that it "
+            f"was not trained on: top-1 {found.top1:.3f}, macro F1 {found.macro_f1:.3f}. The most that could be won "
+            "comes first.",
+            "",
+            *(lines or ["Nothing stands out."]),
+        ]
+    )

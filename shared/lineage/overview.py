@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ..artifacts import Artifacts, open_root
 from ..errors import SuiteError
 from ..runs import duration
-from . import freshness, notes
+from . import freshness
 from .registry import ALIASES, CANDIDATE, VERSIONS, Registry, VersionRecord
 from .schema import Card
 
@@ -166,15 +166,16 @@ class Opened:
     metrics: dict[str, Any] = field(default_factory=dict)  # of the split that is shown
     split: str | None = None
     training_csv: str | None = None
-    markdown: str | None = None  # the card, rendered with its notes
+    markdown: str | None = None  # the card, rendered with its notes and focus list
     freshness: freshness.Freshness | None = None
     problems: list[str] = field(default_factory=list)
 
 
 def open_version(db: Database, name: str, uri: str, secrets: Mapping[str, str]) -> Opened:
-    """Reads what the panel shows of one version: its record, three small files and its notes. Raises nothing of ours.
+    """Reads what the panel shows of one version: its record, three small files, what was added since.
 
-    A file that is gone, damaged or was never written (by an older release) is named in `problems`.
+    It raises nothing of ours: a file that is gone, damaged or was never written (by an older release) is named in
+    `problems`.
 
     Args:
         db: FiftyOne's database
@@ -192,7 +193,7 @@ def open_version(db: Database, name: str, uri: str, secrets: Mapping[str, str]) 
         return opened
     _read_files(opened, opened.record, root)
     if opened.card is not None:
-        opened.markdown = _rendered(opened.card, root, opened.problems)
+        opened.markdown = _rendered(opened.card, name, root, opened.problems)
     return opened
 
 
@@ -231,15 +232,14 @@ def _texts(record: VersionRecord, root: Artifacts, problems: list[str]) -> dict[
     return texts
 
 
-def _rendered(card: Card, root: Artifacts, problems: list[str]) -> str:
+def _rendered(card: Card, name: str, root: Artifacts, problems: list[str]) -> str:
     from . import render  # brings what takes long to import
 
     try:
-        added = notes.read(root, card.name)
+        text, _ = render.described(card, name, root)
     except SuiteError as error:
-        problems.append(f"The notes could not be read: {error}")
-        added = []
-    text = render.markdown(card, added)
+        problems.append(f"The notes and the focus list could not be read: {error}")
+        text = render.markdown(card, [])
     return text.split("\n---\n", 1)[-1]  # without the metadata, which is for programs
 
 

@@ -12,6 +12,10 @@ from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .. import focus_list
+from ..artifacts import Artifacts
+from ..focus_list import FocusList
+from . import notes as dated_notes
 from . import origin
 from .markdown import NONE, bullets, inline, many, paragraph, quoted, table, utc
 from .notes import Note
@@ -30,7 +34,26 @@ PLOTS = {
 }
 
 
-def markdown(card: Card, notes: Sequence[Note], plots: Sequence[str] = ()) -> str:
+def described(card: Card, name: str, root: Artifacts, plots: Sequence[str] = ()) -> tuple[str, list[Note]]:
+    """Renders a card with all that was added beside its version since: notes, and the newest focus list.
+
+    Args:
+        card: the version's card
+        name: `<model>/<version>`
+        root: the artifact root
+        plots: see `markdown`
+
+    Returns:
+        the text, and the notes that are in it
+
+    Raises:
+        StorageError: the root cannot be read
+    """
+    found = dated_notes.read(root, name)
+    return markdown(card, found, plots, focus_list.newest(root, name)), found
+
+
+def markdown(card: Card, notes: Sequence[Note], plots: Sequence[str] = (), focus: FocusList | None = None) -> str:
     """Renders a card; makes no call to the network.
 
     Args:
@@ -38,6 +61,7 @@ def markdown(card: Card, notes: Sequence[Note], plots: Sequence[str] = ()) -> st
         notes: what people wrote, oldest first; the newest intended use stands in place of the card's own, the newest
             limitations before those that the data show
         plots: where the pictures lie, as addresses relative to the text's own place or in full
+        focus: what the newest evaluation says to look into
 
     Returns:
         Markdown that begins with a block of YAML metadata and ends with a line break
@@ -55,6 +79,7 @@ def markdown(card: Card, notes: Sequence[Note], plots: Sequence[str] = ()) -> st
         "per_class": _per_class(card.data, first),
         "slices": "\n\n".join(_slices(first)),
         "plots": "\n\n".join(_plots(plots, first)),
+        "focus": "" if focus is None else focus_list.markdown(focus),
         "classes": inline(", ".join(card.classes)),
         **origin.parts(card),
     }

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shared import describing
+from shared import describing, focus_list
 from shared.artifacts import open_root
 from shared.errors import InputError, StorageError
 from shared.lineage.notes import Note
 from shared.lineage.registry import VersionRecord
-from tests import cards
+from tests import cards, focus
 
 
 def note(text: str, by: str = "ann") -> Note:
@@ -68,6 +68,14 @@ def test_the_pictures_of_the_card_are_where_it_says(root, record):
 def test_without_a_note_the_card_is_rendered_as_it_stands(root, record):
     assert describing.describe(record, root).text == describing.describe(record, root).text
     assert describing.describe(record, root).notes == []
+
+
+def test_the_newest_focus_list_stands_after_the_figures(root, record):
+    focus_list.add(root, record.name, focus.made())
+    text = describing.describe(record, root).text
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    place = heads.index("## Where to look")
+    assert heads[place - 1 : place + 2] == ["## How good it is", "## Where to look", "## What it learned from"]
 
 
 def test_the_version_itself_stays_as_it_was(root, record):

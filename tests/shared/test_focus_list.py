@@ -1,27 +1,17 @@
 """Focus lists beside a model version: the newest one that can be read counts."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from shared import focus_list
 from shared.artifacts import open_root
-
-AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+from tests.focus import AT, made
 
 
 @pytest.fixture
 def root(tmp_path):
     return open_root(str(tmp_path), {})
-
-
-def made(at: datetime = AT, **fields) -> focus_list.FocusList:
-    item = focus_list.FocusItem(
-        number=1, kind="confused", name="a taken for b_c", sentence="3 of 9.", count=3, labels=3, top1=0.1, macro_f1=0.2
-    )
-    given = {"dataset": "d", "dataset_id": "0" * 24, "label_field": "g", "prediction_field": "p", "eval_key": "e"}
-    scores = {"evaluated": 1200, "learned_from": 4, "top1": 0.9, "macro_f1": 0.8, "items": [item]}
-    return focus_list.FocusList(at=at, **{**given, **scores, **fields})
 
 
 def test_the_newest_list_comes_back_as_it_was(root):
@@ -45,5 +35,5 @@ def test_a_damaged_list_is_passed_over(root, tmp_path):
 def test_markdown_says_the_items_in_their_order_and_shows_names_as_they_are():
     text = focus_list.markdown(made())
     assert "04 March 2026, on 1,200 labelled ROIs" in text
-    assert "1. a taken for b\\_c (3): 3 of 9." in text
+    assert "1. a taken for \\*b\\* (3): 3 of 9." in text
     assert "Nothing stands out." in focus_list.markdown(made(items=[]))

@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 
+from shared import focus_list
+from shared.artifacts import open_root
 from shared.lineage import freshness, notes, overview
 from shared.lineage.registry import ALIASES, VERSIONS, Registry
 from shared.lineage.schema import Card, Data, Training
-from tests import records
+from tests import focus, records
 
 
 def card(record, **more):
@@ -132,11 +134,8 @@ def test_the_list_reads_only_what_it_shows(db, tmp_path):
 def test_a_version_is_opened_with_figures_curves_and_its_card_with_notes(db, tmp_path, carded):
     from datetime import UTC, datetime
 
-    from shared.artifacts import open_root
-
-    about = Card.model_validate_json(next((tmp_path / "artifacts").rglob(f"{carded.version}/card.json")).read_text())
     note = notes.Note(at=datetime(2026, 2, 3, tzinfo=UTC), by="bob", notes="Do not use it in winter.")
-    notes.add(open_root(str(tmp_path / "artifacts"), {}), about.name, note)
+    notes.add(open_root(str(tmp_path / "artifacts"), {}), carded.name, note)
     found = opened(db, tmp_path, carded)
     assert found.problems == []
     assert found.split == "test"
@@ -183,6 +182,14 @@ def test_a_card_that_is_none_is_a_problem_and_no_error(db, tmp_path):
     problems = opened(db, tmp_path, record).problems
     assert "card of this version cannot be read" in problems[0]
     assert "metrics.json of this version cannot be read" in problems[1]
+
+
+def test_the_card_says_where_to_look_before_its_appendix(db, tmp_path, carded):
+    shown = opened(db, tmp_path, carded)
+    assert "Where to look" not in shown.markdown
+    focus_list.add(open_root(str(tmp_path / "artifacts"), {}), carded.name, focus.made())
+    text = opened(db, tmp_path, carded).markdown
+    assert "1. a taken for" in text.partition("## Where to look")[2].partition("## What it learned from")[0]
 
 
 @pytest.mark.parametrize("root", ["", "nowhere", "s3://"])
