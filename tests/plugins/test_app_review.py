@@ -77,7 +77,7 @@ def evaluate(person):
     person.choose("Slices", "camera")
     person.look("review-evaluate")
     person.execute_now()
-    person.see("ROIs that were not learned from")
+    person.see("ROIs not learned from")
 
 
 def test_from_a_weakness_to_what_the_review_won(person, plankton):
