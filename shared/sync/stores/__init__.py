@@ -11,7 +11,19 @@ from ...errors import InputError
 from .base import Store
 from .mongo import open_mongo
 
-KINDS: dict[str, Callable[[str, str | None], Store]] = {"mongodb": open_mongo, "mongodb+srv": open_mongo}
+
+def _open_tator(uri: str, token: str | None = None) -> Store:
+    from .tator import open_tator  # here, since httpx takes its time and registering a plugin must not
+
+    return open_tator(uri, token)
+
+
+KINDS: dict[str, Callable[[str, str | None], Store]] = {
+    "mongodb": open_mongo,
+    "mongodb+srv": open_mongo,
+    "tator+https": _open_tator,
+    "tator+http": _open_tator,
+}
 
 
 def open_store(uri: str | None, token: str | None = None) -> Store:
@@ -29,7 +41,8 @@ def open_store(uri: str | None, token: str | None = None) -> Store:
     if not uri:
         raise InputError(
             "No label store is set: an admin sets the secret MBARI_LABEL_STORE, for one to "
-            "mongodb://host/<database>?collection=<name>."
+            "mongodb://host/<database>?collection=<name>, or for Tator to "
+            "tator+https://host/<project>?version=<version>&type=<localization type>."
         )
     scheme = re.match(r"([a-z][a-z0-9+.-]*)://", uri, re.IGNORECASE)
     kind = KINDS.get(scheme[1].lower()) if scheme else None

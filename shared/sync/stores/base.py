@@ -37,12 +37,14 @@ class Found(NamedTuple):
         ours: whether the run that was asked for has written this record, where the store keeps a history of
             each record; None where it does not
         other: a value that is not text, as a person can read it; else None
+        row: the id of the record as it is now, in a store where each write gives it a new one; else None
     """
 
     label: str | None
     copies: int = 1
     ours: bool | None = None
     other: str | None = None
+    row: int | None = None
 
     @property
     def said(self) -> str:
@@ -75,10 +77,12 @@ class Written:
     Attributes:
         done: how many records matched id and expected label, and were written
         refused: reason by id, for changes that the store will never take (a rule of its own, for one)
+        rows: the ids of the records written, by id, in a store where each write gives a record a new one
     """
 
     done: int
     refused: Mapping[SourceId, str] = field(default_factory=dict)
+    rows: Mapping[SourceId, int] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -132,6 +136,22 @@ class Store(Protocol):
     def close(self) -> None:
         """Gives connections back."""
         ...
+
+
+def is_text(text: str) -> bool:
+    """Whether it is whole characters, and not half of one (a lone surrogate)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def cannot_hold(label: str, most_bytes: int) -> str | None:
+    """Why no store can hold a label, or none can that takes so many bytes at most; None where it can."""
+    if not is_text(label):
+        return "it holds half a character (a lone surrogate), which is no text"
+    return f"it is longer than {most_bytes:,} bytes" if len(label.encode()) > most_bytes else None
 
 
 def readable(value: Any) -> str:

@@ -40,9 +40,9 @@ from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, 
 from pymongo.read_concern import ReadConcern
 
 from ...errors import StorageError
-from .base import Change, Found, SourceId, Stamp, Unreachable, Written, readable
+from .base import Change, Found, SourceId, Stamp, Unreachable, Written, cannot_hold, is_text, readable
 from .mongo_uri import Settings, connect
-from .mongo_values import MOST_BYTES, at, is_text, only, parts, stored_id
+from .mongo_values import MOST_BYTES, at, only, parts, stored_id
 
 # Labels and ids are compared byte by byte, also in a collection that was made to ignore case.
 _EXACT = Collation(locale="simple")
@@ -114,11 +114,7 @@ class MongoStore:
 
     def refuses(self, label: str) -> str | None:
         """Why no MongoDB document can hold this label, or None."""
-        try:
-            size = len(label.encode())
-        except UnicodeEncodeError:
-            return "it holds half a character (a lone surrogate), which is no text"
-        return f"it is longer than {MOST_BYTES:,} bytes" if size > MOST_BYTES else None
+        return cannot_hold(label, MOST_BYTES)
 
     def read(self, ids: Sequence[SourceId], run: str | None = None) -> dict[SourceId, Found]:
         """What the store holds now under each of these ids; see `Store.read`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from .base import SourceId
+from .base import SourceId, is_text
 
 # A chunk of the longest ids and labels (each change names two, twice with a history) still is one message of at most
 # 48 MB, which the server takes or refuses as one command.
@@ -49,15 +49,6 @@ def parts(ids: list[Any]) -> Iterator[list[Any]]:
             part, size = [], 0
     if part:
         yield part
-
-
-def is_text(text: str) -> bool:
-    """Whether it is whole characters, and not half of one (a lone surrogate)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _number(text: str) -> int | None:
