@@ -55,6 +55,8 @@ class Answer:
     status: int
     body: Any
     allow: str = ""
+    vary: str = "Accept, Cookie"
+    kind: str = "text/html; charset=utf-8"  # of a body that is text
     compressed: bool = False
     chunked: bool = False
     broken: bool = False
@@ -120,13 +122,13 @@ class Api:
         try:
             user = self._user(request, name)
             if "text/html" in request.headers.get("Accept", ""):
-                raise Refused("Could not satisfy the request Accept header.")
+                return _refusal(Refused("Could not satisfy the request Accept header."), allow, "Accept")
             serve = getattr(self, f"_{name}_{request.method.lower()}", None)
             if serve is None:
                 raise Refused(f"Operation {request.method.lower()} not found for {_template(request, named)}")
             answer = serve(request, user, **named)
         except Refused as error:
-            answer = Answer(400, {"message": error.message, "details": error.details})
+            answer = _refusal(error)
         except Forbidden:
             answer = Answer(403, {"message": "You do not have permission to perform this action."})
         except Missing as error:
@@ -264,7 +266,7 @@ class Api:
         row = self._one(request, id, version, element)
         number = self._may(row.project, user, write=True)
         assert user is not None
-        body = checks.body_of(request.raw, request.headers.get("Content-Type"))
+        body = checks.body_of(request.raw, request.headers.get("Content-Type"), checks.ONE)
         effective = self._effective(number, user)
         return Answer(200, writes.single(self.data, row, body, user, effective, self._rule))
 
@@ -311,7 +313,7 @@ class Api:
         one = self._medium(id)
         self._may(one.project, user, write=True)
         assert user is not None
-        body = checks.body_of(request.raw, request.headers.get("Content-Type"))
+        body = checks.body_of(request.raw, request.headers.get("Content-Type"), checks.ONE)
         values = checks.attributes(self.data.projects[one.project].media_kinds[one.type], body.get("attributes", {}))
         self._rule(values)
         one.attributes.update(values)
@@ -328,13 +330,12 @@ class Api:
     def _projects_get(self, request: Request, user: User | None) -> Answer:
         assert user is not None
         mine = [one for one in self.data.projects.values() if user.id in one.members]
-        return Answer(200, [shown.project(one, one.members[user.id]) for one in mine])
+        return Answer(200, [shown.project(one, one.members[user.id], self._effective(one.id, user)) for one in mine])
 
     def _project_get(self, request: Request, user: User | None, project: str) -> Answer:
         one = self.data.projects[self._may(project, user)]
         assert user is not None
-        body = shown.project(one, one.members[user.id])
-        return Answer(200, body | {"effective_permission": self._effective(one.id, user)})
+        return Answer(200, shown.project(one, one.members[user.id], self._effective(one.id, user)))
 
     def _versions_get(self, request: Request, user: User | None, project: str) -> Answer:
         number = self._may(project, user)
@@ -342,16 +343,18 @@ class Api:
         return Answer(200, [one | effective for one in self.data.projects[number].versions.values()])
 
     def _localization_types_get(self, request: Request, user: User | None, project: str) -> Answer:
-        kinds = self.data.projects[self._may(project, user)].kinds
-        return Answer(200, [shown.kind(kind) for kind in kinds.values()])
+        one = self.data.projects[self._may(project, user)]
+        media, effective = list(one.media_kinds), self._effective(one.id, user)
+        return Answer(200, [shown.kind(kind, media, effective) for kind in one.kinds.values()])
 
     def _media_types_get(self, request: Request, user: User | None, project: str) -> Answer:
         kinds = self.data.projects[self._may(project, user)].media_kinds
         return Answer(200, [shown.media_kind(kind) for kind in kinds.values()])
 
     def _memberships_get(self, request: Request, user: User | None, project: str) -> Answer:
-        members = self.data.projects[self._may(project, user)].members.values()
-        return Answer(200, [shown.membership(one) for one in sorted(members, key=lambda one: one.user.username)])
+        number = self._may(project, user)
+        members = sorted(self.data.projects[number].members.values(), key=lambda one: one.user.username)
+        return Answer(200, [shown.membership(one, number) for one in members])
 
     def _change_log_get(self, request: Request, user: User | None, project: str) -> Answer:
         number = self._may(project, user)
@@ -368,6 +371,10 @@ class Api:
 
     def _token_post(self, request: Request, user: User | None) -> Answer:
         raise Refused("Could not authenticate with provided credentials!")
+
+
+def _refusal(error: Refused, allow: str = "", vary: str = "Accept, Cookie") -> Answer:
+    return Answer(400, {"message": error.message, "details": error.details}, allow, vary)
 
 
 def _served(path: str) -> tuple[str, str, dict[str, str]]:
@@ -394,6 +401,6 @@ def answered(api: Api, request: Request) -> Answer:
     except NotFound:
         return Answer(404, _NOT_FOUND)
     except Crash:
-        return Answer(500, _SERVER_ERROR)
+        return Answer(500, _SERVER_ERROR, kind="text/html")
     except Unrecorded as error:
         return Answer(501, f"the recordings do not show what Tator does with {error}")

@@ -7,24 +7,27 @@ from typing import Any
 from .rows import Kind
 from .search import Refused
 
-# Of the keys of a bulk change, or a list by PUT: what the schema says. Unknown keys are let through, and ignored.
-_SCHEMA: dict[str, str] = {
-    "ids": "array",
-    "elemental_ids": "array",
+# What the schema says of the keys of a body. Unknown keys are let through, and ignored.
+ONE: dict[str, str] = {
     "attributes": "object",
-    "object_search": "object",
-    "attribute": "array",
     "null_attributes": "array",
     "reset_attributes": "array",
     "in_place": "integer",
+    "pedantic": "integer",
+}
+MANY: dict[str, str] = {
+    **ONE,
+    "ids": "array",
+    "elemental_ids": "array",
+    "object_search": "object",
+    "attribute": "array",
     "new_version": "integer",
     "count": "integer",
-    "pedantic": "integer",
 }
 _PYTHON: dict[str, tuple[type, ...]] = {"array": (list,), "object": (dict,), "integer": (int,)}
 
 
-def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
+def body_of(raw: bytes, content_type: str | None, schema: Mapping[str, str] = MANY) -> dict[str, Any]:
     """The body of a PATCH or PUT.
 
     Raises:
@@ -44,8 +47,8 @@ def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise invalid(body, "object", [f"{body!r} is not of type 'object'"])
     for key, value in body.items():
-        if key in _SCHEMA:
-            _check(body, value, _SCHEMA[key])
+        if key in schema:
+            _check(body, value, schema[key])
     for value in body.get("attributes", {}).values():
         if value is None:
             raise invalid(body, "object", ["None is not valid under any of the given schemas"])

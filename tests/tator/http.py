@@ -146,23 +146,22 @@ class Handler(BaseHTTPRequestHandler):
         """What is said before any of Tator's own code runs."""
         behind_nginx = self.server.behind_nginx
         if self._length > (_NGINX_LINE if behind_nginx else _LINE):
-            self.close_connection = True
             if behind_nginx:
-                return Answer(414, _NGINX_LONG)
-            return Answer(400, _LONG.format(min(self._length, 8192)))
+                return Answer(414, _NGINX_LONG, kind="text/html")
+            return Answer(400, _LONG.format(min(self._length, 8192)), kind="text/html")
         if self.headers.get("Host", "").partition(":")[0] not in _HOSTS:
-            return Answer(400, _BAD_HOST)
+            return Answer(400, _BAD_HOST, chunked=True)
         return None
 
     def _send(self, answer: Answer) -> None:
         body = answer.encoded
         self.send_response_only(answer.status)
         self.send_header("Date", formatdate(usegmt=True))
-        self.send_header("Server", "nginx/1.22.1" if answer.status == 414 else "gunicorn")
+        self._send_server(answer)
         json_body = not isinstance(answer.body, str) or answer.broken
-        self.send_header("Content-Type", "application/json" if json_body else "text/html; charset=utf-8")
+        self.send_header("Content-Type", "application/json" if json_body else answer.kind)
         if json_body:
-            self.send_header("Vary", "Accept, Cookie")
+            self.send_header("Vary", answer.vary)
             self.send_header("Allow", answer.allow)
         if answer.compressed:
             self.send_header("Content-Encoding", "gzip")
@@ -182,6 +181,15 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._chunk(body)
             self._chunk(b"", last=True)
+
+    def _send_server(self, answer: Answer) -> None:
+        if self.server.behind_nginx:
+            self.send_header("Server", "nginx/1.22.1")
+        elif answer.kind != "text/html":  # what gunicorn says by itself has no name of a server
+            self.send_header("Server", "gunicorn")
+        if answer.kind == "text/html":
+            self.send_header("Connection", "close")
+            self.close_connection = True
 
     def _send_compressed(self, body: bytes, broken: bool) -> None:
         """A list in gzip; when it ends with a full buffer, the end of it never comes (12)."""

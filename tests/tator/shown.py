@@ -91,7 +91,7 @@ def medium(one: Medium, effective: int = 0) -> dict[str, Any]:
     }
 
 
-def project(one: Project, membership: Membership | None) -> dict[str, Any]:
+def project(one: Project, membership: Membership, effective: int = 0) -> dict[str, Any]:
     """A project as `Projects` lists it."""
     return {
         "id": one.id,
@@ -111,25 +111,31 @@ def project(one: Project, membership: Membership | None) -> dict[str, Any]:
         "usernames": [],
         "attribute_types": [],
         "extended_info": {},
-        "permission": membership.permission if membership else "None",
+        "effective_permission": effective,
+        "permission": membership.permission,
     }
 
 
-def membership(one: Membership) -> dict[str, Any]:
+def membership(one: Membership, project: int) -> dict[str, Any]:
     """A member as `Memberships` lists it."""
     user = one.user.shown()
     return {
         "id": one.id,
+        "project": project,
+        "user": user["id"],
         "default_version": one.default_version,
         **{name: user[name] for name in ("username", "first_name", "last_name", "email")},
         "permission": one.permission,
     }
 
 
-def kind(one: Kind) -> dict[str, Any]:
+def kind(one: Kind, media: list[int], effective: int = 0) -> dict[str, Any]:
     """A localization type as `LocalizationTypes` lists it."""
     return {
         "id": one.id,
+        "project": one.project,
+        "media": media,
+        "effective_permission": effective,
         "name": one.name,
         "description": "",
         "dtype": one.dtype,
@@ -145,10 +151,9 @@ def kind(one: Kind) -> dict[str, Any]:
 
 def media_kind(one: Kind) -> dict[str, Any]:
     """A media type; the answer of `MediaTypes` is not recorded: what the two kinds of type surely have in common."""
-    shown = kind(one)
-    return {name: shown[name] for name in ("id", "name", "description", "dtype", "attribute_types", "elemental_id")} | {
-        "project": one.project
-    }
+    shown = kind(one, [])
+    names = ("id", "project", "name", "description", "dtype", "attribute_types", "elemental_id")
+    return {name: shown[name] for name in names}
 
 
 def change(entry: Change) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def _note(
     data: Data, user: User, rows: Sequence[int], first: Row, before: Mapping[str, Any], names: Sequence[str]
 ) -> None:
     after = {"_modified_by": first.modified_by, **first.attributes}
-    changed = [name for name in names if name not in before or before[name] != after[name]]
+    ordered = sorted(names, key=lambda name: (not name.startswith("_"), len(name), name))  # as jsonb has them
+    changed = [name for name in ordered if name not in before or before[name] != after[name]]
     new = {name: after[name] for name in changed}
     data.note(first.project, user.id, rows, new, {name: before.get(name) for name in changed})
 
