@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import httpx
@@ -95,21 +95,21 @@ class Api:
             Unreachable: no answer, or one that is cut, or a server error: a write may have been made
             StorageError: the token is not accepted, or this is no Tator
         """
-        until = time.monotonic() + PATIENCE
+        until = monotonic() + PATIENCE
         while True:
             answer = self._send(method, path, query, body)
             message = _message(answer)
             wait = _throttled(answer, message)
             if wait is None:
                 return self._reply(answer, message)
-            if time.monotonic() + wait > until:
+            if monotonic() + wait > until:
                 raise self.unknown("it was asked too often, and still is")
-            time.sleep(wait)
+            sleep(wait)
 
     def _send(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> httpx.Response:
         writes = method == "PATCH"
         if writes:
-            time.sleep(max(0.0, self._next_write - time.monotonic()))
+            sleep(max(0.0, self._next_write - monotonic()))
         content = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if content else {}
         tries = 1 if writes else 2
@@ -125,7 +125,7 @@ class Api:
                     raise self.unknown(_kind(error)) from error
             finally:
                 if writes:
-                    self._next_write = time.monotonic() + self._pause
+                    self._next_write = monotonic() + self._pause
 
     def _reply(self, answer: httpx.Response, message: str) -> Reply:
         status = answer.status_code

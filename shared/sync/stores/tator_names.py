@@ -105,7 +105,7 @@ def _pick(api: Api, key: str, wanted: str, there: Sequence[Mapping[str, Any]]) -
         ids = ", ".join(str(each["id"]) for each in found)
         raise StorageError(f"The label store {api.name} has several of the name {wanted!r} as {key}: use an id, {ids}.")
     names = [str(each.get("name")) for each in there]
-    raise StorageError(f"The label store {api.name} has no {key} {wanted!r}{_near(wanted, names)}.")
+    raise StorageError(f"The label store {api.name} has no {key} {wanted!r}{_near(wanted, names)}")
 
 
 def _check_attribute(
@@ -114,7 +114,7 @@ def _check_attribute(
     """StorageError where there is no such attribute, since a filter on it would be dropped without a word."""
     if wanted not in there:
         names = [str(name) for name in there]
-        raise StorageError(f"The type in {api.name} has no attribute {wanted!r} (`{key}`){_near(wanted, names)}.")
+        raise StorageError(f"The type in {api.name} has no attribute {wanted!r} (`{key}`){_near(wanted, names)}")
     if there[wanted] not in may:
         raise StorageError(
             f"The attribute {wanted!r} (`{key}`) in {api.name} is of the kind {there[wanted]!r}, "
@@ -124,8 +124,8 @@ def _check_attribute(
 
 def _near(wanted: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(wanted, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{hint} there {'is' if len(names) == 1 else 'are'} {_listed(names)}"
+    hint = f", did you mean {near[0]!r}?" if near else "."
+    return f"; there {'is' if len(names) == 1 else 'are'} {_listed(names)}{hint}"
 
 
 def _listed(names: Any) -> str:

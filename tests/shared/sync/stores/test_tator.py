@@ -1,32 +1,19 @@
 """Tator as a label store: the conformance suite on a stand-in server that behaves as a real one was recorded to."""
 
-import contextlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import pytest
 
-from shared.sync.stores import open_store
+from shared.errors import StorageError
+from shared.sync.stores import open_store, tator_api
 from shared.sync.stores.base import Change, Found, SourceId, Stamp, Store, Written
-from tests.shared.sync.stores.conformance import Conformance, Harness
-from tests.tator.api import Answer, Request
-from tests.tator.http import Cut
-from tests.tator.server import Tator
-
-PROJECT = "Planktivore%20lab"
-PLACE = "version=Baseline&type=Boxes&attribute=Label"
-
-
-def uri(tator: Tator, query: str = PLACE, more: str = "timeout=2") -> str:
-    return f"tator+http://127.0.0.1:{tator.port}/{PROJECT}?{query}&{more}"
-
-
-@contextmanager
-def opened(tator: Tator, query: str = PLACE, more: str = "timeout=2", user: str = "syncbot") -> Iterator[Store]:
-    with contextlib.closing(open_store(uri(tator, query, more), tator.token(user))) as store:
-        yield store
+from tests.shared.sync.stores.conformance import STAMP, Conformance, Harness
+from tests.shared.sync.stores.tators import Troubled, opened, uri
+from tests.tator.api import Answer
 
 
 def named(name: SourceId) -> str:
@@ -55,19 +42,6 @@ class Named:
         return Written(written.done, {names[source]: why for source, why in written.refused.items()}, written.rows)
 
 
-class Losing(Tator):
-    """A server that can lose the answer to the next write that it makes, and not to one that it refuses."""
-
-    losing = False
-
-    def serve(self, request: Request) -> Answer:
-        answer = super().serve(request)
-        if self.losing and request.method == "PATCH" and answer.status == 200:
-            self.losing = False
-            raise Cut
-        return answer
-
-
 class TatorHarness:
     """A server of its own with one project.
 
@@ -77,7 +51,7 @@ class TatorHarness:
     others: ClassVar = [42, 2.5]  # an attribute for text takes numbers; lists and nulls it refuses
     patience = 10.0
 
-    def __init__(self, tator: Losing, more: str = "timeout=1.5") -> None:
+    def __init__(self, tator: Troubled, more: str = "timeout=1.5") -> None:
         tator.project()
         self.tator = tator
         self.secrets = (tator.token(),)
@@ -117,15 +91,191 @@ class TatorHarness:
         return self.tator.locked_out()
 
 
+class TestTator(Conformance):
+    @pytest.fixture
+    def harness(self) -> Iterator[Harness]:
+        with Troubled() as tator:
+            made = TatorHarness(tator)
+            yield made
+            made.store.close()
+
+
+# --- names, ids and itself ---
+
+
 @pytest.fixture
-def tator() -> Iterator[Losing]:
-    with Losing() as server:
+def tator() -> Iterator[Troubled]:
+    with Troubled() as server:
+        server.project()
+        server.watching = True
         yield server
 
 
-class TestTator(Conformance):
-    @pytest.fixture
-    def harness(self, tator: Losing) -> Iterator[Harness]:
-        made = TatorHarness(tator)
-        yield made
-        made.store.close()
+A, B, C = (named(name) for name in "abc")
+
+
+def change(source: SourceId = A, expected: str = "Calanus", wanted: str = "Oithona") -> Change:
+    return Change(source, expected, wanted)
+
+
+def test_names_become_ids_once_and_ids_do_as_well(tator: Troubled) -> None:
+    tator.put([(A, "Calanus")])
+    with opened(tator) as store:
+        for _ in range(3):
+            store.read([A])
+        store.write([change()], STAMP)
+    assert tator.count("GET") == 3  # projects, versions, types
+    with opened(tator, "version=31&type=21", project="7") as store:
+        assert store.read([A]) == {A: Found("Oithona")}
+    assert tator.count("GET", "Project/7") == 1
+
+
+def test_a_number_that_is_a_name_is_the_name(tator: Troubled) -> None:
+    tator.version(7, 44, "32")
+    tator.put([(A, "of the version with this name")], version=44)
+    tator.put([(A, "of the version with this id")], version=32)
+    with opened(tator, "version=32&type=Boxes") as store:
+        assert store.read([A]) == {A: Found("of the version with this name")}
+
+
+def test_of_two_versions_of_one_name_an_id_tells(tator: Troubled) -> None:
+    tator.version(7, 44, "Baseline")
+    with (
+        opened(tator) as store,
+        pytest.raises(StorageError, match=r"several.*'Baseline' as version: use an id, 31, 44"),
+    ):
+        store.read([A])
+
+
+@pytest.mark.parametrize(("project", "message"), [("8", "no project '8'; there is 'Plank"), ("Planktvore", "did you")])
+def test_a_wrong_project_is_said_with_those_that_there_are(tator: Troubled, project: str, message: str) -> None:
+    with opened(tator, project=project) as store, pytest.raises(StorageError, match=message):
+        store.check()
+
+
+def test_two_spellings_of_an_id_are_one_record(tator: Troubled) -> None:
+    tator.put([(A, "Calanus"), (B, "Calanus")])
+    other, bare = A.upper(), B.replace("-", "")
+    with opened(tator) as store:
+        assert store.read([A, other, bare]) == {
+            A: Found("Calanus", copies=2),
+            other: Found("Calanus", copies=2),
+            bare: Found("Calanus"),
+        }
+        # Which of the two is meant nobody knows; the third is written under the one spelling that the server has.
+        assert store.write([change(A), change(other, wanted="Acartia"), change(bare)], STAMP) == Written(1)
+    assert (tator.labels(A), tator.labels(B)) == (["Calanus"], ["Oithona"])
+
+
+def test_no_label_is_an_empty_one_or_a_null_or_none(tator: Troubled) -> None:
+    tator.put([(A, ""), (B, None)])
+    tator.put([(C, None)], attributes={"Label": None})
+    with opened(tator) as store:
+        assert store.read([A, B, C]) == dict.fromkeys((A, B, C), Found(""))
+        assert store.write([change(each, "") for each in (A, B, C)], STAMP) == Written(3)
+        assert store.write([change(each, "", "Acartia") for each in (A, B, C)], STAMP) == Written(0)
+    assert [tator.labels(each) for each in (A, B, C)] == [["Oithona"]] * 3
+
+
+def test_an_attribute_whose_name_means_something_in_a_query_is_written_singly(tator: Troubled) -> None:
+    name = "Label, new::50%"
+    tator.data.projects[7].kinds[21].attribute_types.append({"name": name, "dtype": "string"})
+    tator.put([(A, "Calanus"), (B, None), (C, "Acartia")], attribute=name)
+    with opened(tator, f"version=Baseline&type=Boxes&attribute={quote(name)}") as store:
+        assert store.write([change(A), change(B, ""), change(C)], STAMP) == Written(2)
+    assert [tator.labels(each, attribute=name) for each in (A, B, C)] == [["Oithona"], ["Oithona"], ["Acartia"]]
+    assert tator.count("PATCH", "Localizations") == 0
+
+
+def test_labels_too_long_are_refused_one_by_one(tator: Troubled) -> None:
+    tator.put([(A, "Calanus"), (B, "Calanus")])
+    with opened(tator) as store:
+        assert store.refuses("x" * 8_000) is None
+        long = store.write([change(A, wanted="x" * 8_001), change(B, wanted="x" * 8_000)], STAMP)
+    assert (long.done, list(long.refused)) == (1, [A])
+    assert "8,000" in long.refused[A]
+
+
+def test_more_than_a_chunk_is_a_mistake(tator: Troubled) -> None:
+    with opened(tator, more="chunk=2") as store, pytest.raises(ValueError, match="at most 2"):
+        store.write([change(named(str(n))) for n in range(3)], STAMP)
+
+
+def test_writes_keep_a_distance_and_reads_do_not(tator: Troubled, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(tator_api, "sleep", slept.append)
+    tator.put([(A, "Calanus"), (B, "Calanus")])
+    with opened(tator, more="pause=30") as store:
+        store.read([A])
+        assert not any(slept)
+        assert store.write([change(A), change(B, wanted="Acartia")], STAMP) == Written(2)
+        assert [29 < seconds <= 30 for seconds in slept] == [False, True]
+
+
+def test_the_server_is_asked_as_seldom_as_can_be(tator: Troubled) -> None:
+    pairs = [("Calanus", "Oithona"), ("Calanus", "Acartia"), ("Salpa", "Oithona")]
+    changes = [change(named(str(n)), *pairs[n % 3]) for n in range(500)]
+    tator.put([(each.id, each.expected) for each in changes])
+    with opened(tator) as store:
+        assert store.write(changes, STAMP) == Written(500)
+    assert (tator.count("PATCH"), tator.count("PUT")) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(404, "<html>Not Found</html>"), "no Tator server.*404"),
+        (Answer(301, ""), "no Tator server.*301"),
+        (Answer(200, "<html>Hello</html>"), "cut"),
+        (Answer(200, "{}"), "Projects with something else"),
+    ],
+)
+def test_what_is_no_tator_is_said(tator: Troubled, answer: Answer, message: str) -> None:
+    tator.instead = lambda request, _: answer
+    with opened(tator) as store, pytest.raises(StorageError, match=message):
+        store.check()
+
+
+def test_the_check_shows_what_the_names_mean_and_who_may_write(tator: Troubled) -> None:
+    tator.put([(A, "Calanus"), (B, None)])
+    tator.put([(C, "Calanus")], version=32)
+    with opened(tator) as store:
+        assert store.check() == (
+            f"{store.name}: project 'Planktivore lab' (7), version 'Baseline' (31), type 'Boxes' (21), attribute "
+            "'Label' of 'Label', 'score', 'cluster', 'verified', 'predicted_label', 'note'; 2 localizations; of the "
+            "first 2, 1 have a label; the token may write (permission 'Can Edit')"
+        )
+        tator.api.fine_grain = True
+        assert store.check().endswith("the token may write (permissions by row)")
+    assert tator.count("PATCH") == 0
+
+
+# --- labels of whole images: only their list is recorded, all else is taken from localizations ---
+
+IMAGES = "media_type=Images"
+
+
+def test_labels_of_whole_images(tator: Troubled) -> None:
+    tator.put_media([(A, "Calanus"), (B, "Acartia"), (C, None)])
+    with opened(tator, IMAGES) as store:
+        assert store.read([A, B, C, named("d")]) == {A: Found("Calanus"), B: Found("Acartia"), C: Found("")}
+        assert store.write([change(A), change(B), change(C, ""), change(named("d"))], STAMP) == Written(2)
+        assert store.read([A, B, C]) == {A: Found("Oithona"), B: Found("Acartia"), C: Found("Oithona")}
+        assert "media type 'Images' (11)" in store.check()
+        assert store.refuses("Calanus finmarchicus") is None
+        assert store.refuses("it's")
+        assert store.refuses("50%%")
+    for path, query, body in tator.bodies("PATCH"):
+        assert path == "Medias/7"
+        assert query.keys() >= {"type", "count"}
+        assert A in str(body["object_search"]) or C in str(body["object_search"])
+    assert tator.labels(A) == []
+
+
+def test_an_image_that_changed_meanwhile_is_left_alone(tator: Troubled) -> None:
+    tator.put_media([(A, "Calanus"), (B, "Calanus")])
+    with opened(tator, IMAGES) as store, tator.right("syncbot", "View Only"), pytest.raises(StorageError, match="may"):
+        store.write([change(A)], STAMP)
+    with opened(tator, IMAGES) as store:
+        assert store.write([change(A, "Acartia"), change(B)], STAMP) == Written(1)
+    assert (tator.media_labels(A), tator.media_labels(B)) == (["Calanus"], ["Oithona"])
