@@ -2,33 +2,18 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import checks, shown, writes
-from .rows import CAN_EDIT, EFFECTIVE, FULL_CONTROL, Data, User
-from .search import Crash, Query, Refused, Unrecorded, parse, select, select_media
-from .writes import Forbidden, Missing
+from tests.tator import checks, pages, shown, writes
+from tests.tator.rows import CAN_EDIT, EFFECTIVE, FULL_CONTROL, Data, User
+from tests.tator.search import Broken, Crash, Refused, Unrecorded, parse, select, select_media
+from tests.tator.writes import Forbidden, Missing
 
 LISTS = "GET, POST, PATCH, DELETE, PUT"
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _UNAUTHENTICATED = "Authentication credentials were not provided."
-
-
-_SERVER_ERROR = (
-    "<html>\n  <head>\n    <title>Internal Server Error</title>\n  </head>\n  <body>\n"
-    "    <h1><p>Internal Server Error</p></h1>\n    \n  </body>\n</html>\n"
-)
-_ASSETS = "/static/dfa5a45c8fd54e336e9de3d534f2bc684df9ce3a"
-_NOT_FOUND = (
-    '\n\n<html lang="en">\n    <head>\n        <title>Not Found</title>\n        <meta charset="UTF-8" />\n'
-    f'        <link rel="stylesheet" type="text/css" href={_ASSETS}/components.css />\n'
-    f"        <script src={_ASSETS}/components.js></script>\n        <script src={_ASSETS}/util.js></script>\n"
-    "        <script>\n            const KEYCLOAK_ENABLED = false;\n"
-    "            tatorUi.util.Utilities.errorPageFunction( 404 );\n        </script>\n    </head>\n    <body>\n"
-    '        <h1 class="h1">Not Found</h1>\n    </body>\n</html>\n'
-)
 
 
 @dataclass
@@ -101,14 +86,12 @@ class Api:
     Attributes:
         fine_grain: the permission mode of 06c
         forbidden: labels that a rule of the server's own refuses in any attribute; not Tator's: a plugin, a trigger
-        between: called between the check of a bulk change and the change itself, without the lock (05b)
     """
 
     def __init__(self, data: Data, unlocked: Callable[[], None]) -> None:
         self.data = data
         self.fine_grain = False
         self.forbidden: set[str] = set()
-        self.between: Callable[[], None] | None = None
         self._unlocked = unlocked
 
     def answer(self, request: Request) -> Answer:
@@ -133,7 +116,7 @@ class Api:
             answer = Answer(403, {"message": "You do not have permission to perform this action."})
         except Missing as error:
             answer = Answer(404, {"message": str(error)})
-        except shown.Broken:
+        except Broken:
             answer = Answer(200, "", broken=True, chunked=True, compressed=request.method == "GET")
         answer.allow = allow
         return answer
@@ -195,20 +178,12 @@ class Api:
         number = self._may(project, user)
         query = parse(request.pairs, body)
         if dict(request.pairs).get("format", "json") != "json":
-            raise shown.Broken
+            raise Broken
         effective = self._effective(number, user)
-        rows: list[Any] = [shown.localization(row, effective) for row in self._selected(number, query, request)]
+        rows: list[Any] = [shown.localization(row, effective) for row in select(self.data, number, query)]
         if query.fields:
             rows = shown.chosen(rows, query.fields)
         return Answer(200, rows, compressed=request.method == "GET", chunked=True)
-
-    def _selected(self, number: int, query: Query, request: Request) -> Sequence[Any]:
-        try:
-            return select(self.data, number, query)
-        except Crash:
-            if any("\0" in text for text in (*dict(request.pairs).values(), json.dumps(str(query.object_search)))):
-                raise shown.Broken from None
-            raise
 
     def _localizations_patch(self, request: Request, user: User | None, project: str) -> Answer:
         return self._bulk(request, user, project, media=False)
@@ -220,9 +195,9 @@ class Api:
         query = parse(request.pairs, body)
         if self.fine_grain:
             writes.permitted(self.data, number, query, media)
-        rows = writes.found(self.data, number, query, body, media)
+        rows = writes.found(self.data, number, query, media)
         self._unlocked()  # others may write now: the check and the change are two statements
-        said = writes.bulk(self.data, number, rows, body, user, self._rule)
+        said = writes.bulk(self.data, number, rows, body, user, self._rule, media)
         return Answer(200, {"message": said})
 
     def _localizations_post(self, request: Request, user: User | None, project: str) -> Answer:
@@ -284,7 +259,7 @@ class Api:
         body = json.loads(request.raw) if request.raw else {}
         return Answer(200, writes.delete(self.data, row, user, bool(body.get("prune"))))
 
-    # --- media: of these only GET with `stop` is recorded (01), the rest is as for localizations ---
+    # --- media: of these only GET with `stop` is recorded (01); see `select_media` ---
 
     def _medias_get(self, request: Request, user: User | None, project: str) -> Answer:
         return self._list_media(request, user, project, {})
@@ -314,11 +289,7 @@ class Api:
         self._may(one.project, user, write=True)
         assert user is not None
         body = checks.body_of(request.raw, request.headers.get("Content-Type"), checks.ONE)
-        values = checks.attributes(self.data.projects[one.project].media_kinds[one.type], body.get("attributes", {}))
-        self._rule(values)
-        one.attributes.update(values)
-        one.modified, one.modified_by = self.data.now(), user.id
-        return Answer(200, {"message": f"Media {id} successfully updated!"})
+        return Answer(200, writes.single_medium(self.data, one, body, self._rule))
 
     def _medium(self, id: str) -> Any:
         if int(id) not in self.data.media:
@@ -399,8 +370,8 @@ def answered(api: Api, request: Request) -> Answer:
     try:
         return api.answer(request)
     except NotFound:
-        return Answer(404, _NOT_FOUND)
+        return Answer(404, pages.NOT_FOUND)
     except Crash:
-        return Answer(500, _SERVER_ERROR, kind="text/html")
+        return Answer(500, pages.SERVER_ERROR, kind="text/html")
     except Unrecorded as error:
         return Answer(501, f"the recordings do not show what Tator does with {error}")

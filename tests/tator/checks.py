@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .rows import Kind
-from .search import Refused
+from tests.tator.rows import Kind
+from tests.tator.search import Refused
 
 # What the schema says of the keys of a body. Unknown keys are let through, and ignored.
 ONE: dict[str, str] = {

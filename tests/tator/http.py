@@ -11,25 +11,13 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from .api import Answer, Request
+from tests.tator import pages
+from tests.tator.api import Answer, Request
 
 BUFFER = 8192  # bytes of the list's text that are compressed at a time
 _LINE = 4094  # bytes of a request line that gunicorn takes
 _NGINX_LINE = 8192
 _HOSTS = ("127.0.0.1", "localhost", "tator.test")
-
-_LONG = (
-    "<html>\n  <head>\n    <title>Bad Request</title>\n  </head>\n  <body>\n    <h1><p>Bad Request</p></h1>\n"
-    "    Request Line is too large ({} &gt; 4094)\n  </body>\n</html>\n"
-)
-_NGINX_LONG = (
-    "<html>\r\n<head><title>414 Request-URI Too Large</title></head>\r\n<body>\r\n"
-    "<center><h1>414 Request-URI Too Large</h1></center>\r\n<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
-)
-_BAD_HOST = (
-    '\n<!doctype html>\n<html lang="en">\n<head>\n  <title>Bad Request (400)</title>\n</head>\n<body>\n'
-    "  <h1>Bad Request (400)</h1><p></p>\n</body>\n</html>\n"
-)
 
 
 class Cut(Exception):
@@ -147,10 +135,10 @@ class Handler(BaseHTTPRequestHandler):
         behind_nginx = self.server.behind_nginx
         if self._length > (_NGINX_LINE if behind_nginx else _LINE):
             if behind_nginx:
-                return Answer(414, _NGINX_LONG, kind="text/html")
-            return Answer(400, _LONG.format(min(self._length, 8192)), kind="text/html")
+                return Answer(414, pages.NGINX_LONG, kind="text/html")
+            return Answer(400, pages.LONG.format(min(self._length, 8192)), kind="text/html")
         if self.headers.get("Host", "").partition(":")[0] not in _HOSTS:
-            return Answer(400, _BAD_HOST, chunked=True)
+            return Answer(400, pages.BAD_HOST, chunked=True)
         return None
 
     def _send(self, answer: Answer) -> None:

@@ -5,7 +5,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -92,6 +92,7 @@ class Project:
     media_kinds: dict[int, Kind] = field(default_factory=dict)
 
 
+@dataclass(slots=True, eq=False)
 class Row:
     """One mark of a localization.
 
@@ -101,33 +102,26 @@ class Row:
         box: x, y, width, height
     """
 
-    __slots__ = (
-        "attributes",
-        "box",
-        "created",
-        "created_by",
-        "deleted",
-        "elemental_id",
-        "frame",
-        "id",
-        "mark",
-        "media",
-        "modified",
-        "modified_by",
-        "project",
-        "type",
-        "user",
-        "version",
-    )
-
-    def __init__(self, **values: Any) -> None:
-        for name, value in values.items():
-            setattr(self, name, value)
+    id: int
+    project: int
+    type: int
+    media: int
+    version: int
+    elemental_id: str
+    mark: int
+    attributes: dict[str, Any]
+    created_by: int
+    modified_by: int
+    user: int
+    deleted: bool
+    box: tuple[float, ...]
+    frame: int
+    created: datetime
+    modified: datetime
 
     def copy(self, **changes: Any) -> "Row":
         """Another row like this one, with attributes of its own."""
-        values = {name: getattr(self, name) for name in self.__slots__} | {"attributes": dict(self.attributes)}
-        return Row(**(values | changes))
+        return replace(self, **{"attributes": dict(self.attributes), **changes})
 
 
 @dataclass(slots=True)

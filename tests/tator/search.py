@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .rows import Data, Kind, Medium, Row, json_text
+from tests.tator.rows import Data, Kind, Medium, Row, json_text
 
 Condition = Callable[[Any], bool]  # of a row or a media
 
@@ -42,7 +42,11 @@ class Unrecorded(Exception):
 
 
 class Crash(Exception):
-    """The worker fails without any answer of the API's own: a 500 of the web server, or a cut connection."""
+    """The worker fails without any answer of the API's own: a 500 of the web server."""
+
+
+class Broken(Exception):
+    """A list fails when the server has already said 200: nothing, or not all, of the body comes."""
 
 
 @dataclass
@@ -122,6 +126,7 @@ def select(data: Data, project: int, query: Query) -> list[Row]:
     Raises:
         Refused: a filter cannot be used
         Crash: an id that is none in a list of them
+        Broken: text with NUL
     """
     kinds = data.projects[project].kinds
     conditions = _conditions(query, kinds)
@@ -153,22 +158,24 @@ def select(data: Data, project: int, query: Query) -> list[Row]:
 
 
 def select_media(data: Data, project: int, query: Query) -> list[Medium]:
-    """The media that a query means. Only `stop` is recorded (01); the rest is as for localizations."""
+    """The media that a query means, by name.
+
+    Only `stop` is recorded (01). The rest is as Tator's public source reads: filters on attributes as for
+    localizations, `ids` in the body, but no `elemental_ids`, which are ignored like any unknown key.
+    """
     conditions = _conditions(query, data.projects[project].media_kinds)
-    ids, elements = set(query.ids), set(map(_known_uuid, query.elemental_ids))
-    if query.elemental_id:
-        elements.add(query.elemental_id)
+    ids = set(query.ids)
     rows = [
         one
         for one in data.media.values()
         if one.project == project
         and (not ids or one.id in ids)
-        and (not elements or one.elemental_id in elements)
+        and query.elemental_id in (None, one.elemental_id)
         and (query.type is None or one.type == query.type)
         and (not query.media_id or one.id in query.media_id)
         and all(holds(one) for holds in conditions)
     ]
-    return _paged(rows, query)
+    return _paged(rows, query, by_name=True)
 
 
 def _known_uuid(text: str) -> str:
@@ -178,8 +185,8 @@ def _known_uuid(text: str) -> str:
         raise Crash(text) from None
 
 
-def _paged(rows: list[Any], query: Query) -> list[Any]:
-    rows.sort(key=lambda row: row.id)
+def _paged(rows: list[Any], query: Query, by_name: bool = False) -> list[Any]:
+    rows.sort(key=(lambda row: (row.name, row.id)) if by_name else (lambda row: row.id))
     for name in reversed(query.sort_by):
         rows = _sorted(rows, name)
     if query.after is not None:
@@ -252,6 +259,9 @@ def _search(search: Mapping[str, Any], kinds: Sequence[Kind]) -> Condition:
     dtype = _dtype(kinds, name)
     if dtype is None:
         return lambda _: False  # the safe way round (05 M5)
+    if operation == "in" and dtype in _TEXT:
+        # Bare values, unlike those of `eq`: not recorded with any that JSON would escape, so reads the public source.
+        return lambda row: row.attributes.get(name) in value
     if operation == "in":
         parts = [_compare(name, dtype, "eq", each) for each in value]
         return lambda row: any(part(row) for part in parts)
@@ -269,7 +279,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 def _compare(name: str, dtype: str, operation: str, value: Any) -> Condition:
     if "\0" in str(value):
-        raise Crash("PostgreSQL takes no text with NUL")  # the answer breaks off (08 E17)
+        raise Broken  # PostgreSQL takes no such text (08 E17)
     if operation == "contains":
         part = str(value).lower()
         return lambda row: part in json_text(row.attributes[name]).lower() if name in row.attributes else False

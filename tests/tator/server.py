@@ -7,7 +7,7 @@
         tator.labels(elemental_id)                            # ["Copepod"]
 
 Trouble is made by its methods: `answer_lost`, `request_lost`, `throttle`, `down`, `hanging`, `between`, `forbid`,
-`right`, `locked_out`, and by `delay` and `gap`. All of them can be used from any thread.
+`right`, `locked_out`, and by `delay`. All of them can be used from any thread.
 
 What the server does that no recording shows is marked so in `search`, `checks` and `writes`; what nobody can guess
 is answered with 501. The recordings are replayed against it by `test_recordings.py`.
@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .api import LISTS, Answer, Api, Request, answered
-from .http import Cut, Handler, Listener
-from .rows import CAN_EDIT, FULL_CONTROL, VIEW_ONLY, Data, Kind, Medium, Project, Row, User
+from tests.tator.api import LISTS, Answer, Api, Request, answered
+from tests.tator.http import Cut, Handler, Listener
+from tests.tator.rows import CAN_EDIT, FULL_CONTROL, VIEW_ONLY, Data, Kind, Medium, Project, Row, User
 
 _THROTTLED = Answer(
     400, {"message": "Request was throttled. Expected available in 1 second.", "details": "None"}, LISTS
@@ -48,7 +48,6 @@ class Tator:
     Attributes:
         data: what it holds; look or change under `lock`
         delay: seconds by which every answer comes later
-        gap: seconds between the check of a bulk change and the change itself
         requests: how many arrived, by "METHOD /path"; also those that were dropped or refused
         seen: every request that arrived, for a test to look into; only while `watching` is true
         behind_nginx: whether long addresses get nginx's answer, or gunicorn's
@@ -58,12 +57,12 @@ class Tator:
         self.data = Data()
         self.lock = threading.RLock()
         self.delay = 0.0
-        self.gap = 0.0
         self.requests: Counter[str] = Counter()
         self.seen: list[Request] = []
         self.watching = False
         self.behind_nginx = False
-        self._between: Callable[[], None] | None = None
+        self._between: Callable[[], object] | None = None
+        self._every = False
         self._armed: list[str] = []  # what happens to the next writes
         self._throttled = 0
         self._holding: threading.Event | None = None
@@ -168,7 +167,7 @@ class Tator:
             added = []
             for elemental_id, label in records:
                 attributes = {**values.get("attributes", {}), **({} if label is None else {attribute: label})}
-                columns = {
+                columns: dict[str, Any] = {
                     "id": 0,
                     "project": project,
                     "type": kind,
@@ -224,7 +223,7 @@ class Tator:
 
     def edit(self, elemental_id: str, label: Any, version: int = 31, by: str = "curator", mark: bool = False) -> None:
         """A person changes a label in the web site: in place, or as a new mark (what the site itself does)."""
-        from . import writes
+        from tests.tator import writes
 
         with self.lock:
             row = self.data.marks(elemental_id, version)[-1]
@@ -293,9 +292,9 @@ class Tator:
         self._over.wait()
 
     @contextmanager
-    def between(self, call: Callable[[], None]) -> Iterator[None]:
-        """Calls once in the next bulk change, after its check and before it writes."""
-        self._between = call
+    def between(self, call: Callable[[], object], every: bool = False) -> Iterator[None]:
+        """Calls in the next bulk change, or in each, after its check and before it writes; others may write then."""
+        self._between, self._every = call, every
         try:
             yield
         finally:
@@ -367,12 +366,12 @@ class Tator:
 
     def _pause(self) -> None:
         """Between check and change: the lock is let go, as the two are not one statement."""
-        call, self._between = self._between, None
+        call = self._between
+        if not self._every:
+            self._between = None
         self.lock.release()
         try:
             if call is not None:
                 call()
-            if self.gap:
-                time.sleep(self.gap)
         finally:
             self.lock.acquire()

@@ -3,16 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .rows import Change, Data, Kind, Medium, Membership, Project, Row, shown_time
+from tests.tator.rows import Change, Data, Kind, Medium, Membership, Project, Row, shown_time
+from tests.tator.search import Broken
 
 # Columns that alone are not enough for a list: the answer comes to nothing (12).
 _NOT_PLAIN = {"created_datetime", "modified_datetime", "elemental_id"}
 # What image files say of themselves; here all media are without files.
 _OF_FILES = ("num_frames", "fps", "codec", "width", "height", "summary_level", "gid", "uid")
-
-
-class Broken(Exception):
-    """The server fails when it has already said 200: nothing, or not all, of the body comes."""
 
 
 def localization(row: Row, effective: int = 0) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from .search import Refused
+from tests.tator.search import Refused
 
 _WORD = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*|.?", re.DOTALL)
 

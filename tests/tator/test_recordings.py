@@ -7,10 +7,12 @@ What it holds in between is what the recordings show; what was done to the real 
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.tator.recordings import FOLDER, ORDER, Exchange, Made, exchanges, load, whole_body, whole_query
@@ -166,7 +168,7 @@ class Replay:
         found += self.different(body, recorded["body"], ())
         return found
 
-    def send(self, each: Exchange) -> tuple[int, Mapping[str, str], Any]:
+    def send(self, each: Exchange) -> tuple[int, Any, Any]:
         request = each.recorded["request"]
         headers = {"Host": "tator.test", **request["headers"]}
         if headers.get("Authorization") == "Token <redacted>":
@@ -234,6 +236,78 @@ def replay() -> Iterator[Replay]:
         replay = Replay(tator)
         replay.run()
         yield replay
+
+
+# --- what the notes between the requests say ---
+
+
+class Row:
+    """A row of Baseline that gets one label after the other, as that of 08 did."""
+
+    def __init__(self, tator: Tator) -> None:
+        self.tator = tator
+        self.element = str(uuid.UUID(int=8))
+        tator.put([(self.element, "Start")])
+        self.client = httpx.Client(base_url=tator.url, headers=tator.auth(), timeout=20)
+
+    def bulk(self, label: str) -> int:
+        body = {"elemental_ids": [self.element], "in_place": 1, "attributes": {"Label": label}}
+        return self.client.patch("/rest/Localizations/7?version=31&count=1", json=body).status_code
+
+    def single(self, label: str) -> httpx.Response:
+        body = {"attributes": {"Label": label}, "in_place": 1}
+        return self.client.patch(f"/rest/Localization/31/{self.element}", json=body)
+
+    def found_by_search(self, value: str) -> int | str:
+        return self._found({"object_search": {"attribute": "Label", "operation": "eq", "value": value}})
+
+    def found_by_query(self, value: str) -> int | str:
+        return self._found({}, attribute=f"Label::{value}")
+
+    def _found(self, body: dict[str, Any], **query: str) -> int | str:
+        try:
+            answer = self.client.put("/rest/Localizations/7", params={"version": 31, **query}, json=body)
+        except httpx.RemoteProtocolError:
+            return "connection closed mid-answer (ChunkedEncodingError)"
+        return len(answer.json()) if answer.status_code == 200 else f"HTTP {answer.status_code}"
+
+
+@pytest.fixture
+def row() -> Iterator[Row]:
+    with Tator() as tator:
+        tator.project()
+        row = Row(tator)
+        with row.client:
+            yield row
+
+
+def test_labels_arrive_as_they_did(row: Row) -> None:
+    for recorded in load("08")["interactions"]:
+        if "value" not in recorded:
+            continue
+        value = "x" * 5000 if recorded["value"] == "<5000 x>" else recorded["value"]
+        after = recorded["stored_value_after_bulk"]
+        row.tator.edit(row.element, "Start")
+        assert row.bulk(value) == recorded["response"]["status"], value
+        assert row.tator.labels(row.element) == ["x" * 5000 if after == "<5000 x>" else after]
+        assert (row.tator.labels(row.element) == [value]) is recorded["stored_as_sent_by_bulk"]
+        row.tator.edit(row.element, "Start")
+        answer, single = row.single(value), recorded["single_patch"]
+        assert answer.status_code == single["status"]
+        assert single["body_message"].partition("\n")[0].rpartition("@31/0 ")[2] in answer.json()["message"]
+        assert (row.tator.labels(row.element) == [value]) is single["stored_as_sent"]
+        assert row.found_by_search(value) == recorded["found_by_object_search_eq"], value
+        assert row.found_by_query(value) == recorded["found_by_query_attribute_eq"], value
+
+
+def test_expected_labels_are_found_as_they_were(row: Row) -> None:
+    notes = [each for each in load("08b")["interactions"] if "escaped" in each]
+    for note in notes:
+        assert row.single(note["value"]).status_code == 200
+        assert row.found_by_search(note["value"]) == note["rows_found_raw_object_search"], note
+        assert row.found_by_search(note["escaped"]) == note["rows_found_escaped_object_search"], note
+        assert row.found_by_query(note["escaped"]) == note["rows_found_escaped_attribute_query"], note
+    assert len(notes) == 12
 
 
 def short(key: str) -> str:

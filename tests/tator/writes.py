@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import checks, shown, sql
-from .rows import Data, Kind, Medium, Row, User, created_values
-from .search import Crash, Query, Refused, select, select_media
+from tests.tator import checks, shown, sql
+from tests.tator.rows import Data, Kind, Medium, Row, User, created_values
+from tests.tator.search import Broken, Crash, Query, Refused, select, select_media
 
 _NO_VERSION = (
     'insert or update on table "main_localization" violates foreign key constraint '
@@ -30,7 +30,7 @@ Rule = Callable[[Mapping[str, Any]], None]  # raises Refused for attributes that
 # --- bulk ---
 
 
-def found(data: Data, project: int, query: Query, body: Mapping[str, Any], media: bool) -> list[Any]:
+def found(data: Data, project: int, query: Query, media: bool) -> list[Any]:
     """The rows that a bulk change means: with `ids`, superseded ones too (03 D8); the count is checked here.
 
     Raises:
@@ -43,6 +43,8 @@ def found(data: Data, project: int, query: Query, body: Mapping[str, Any], media
         rows = select_media(data, project, query) if media else select(data, project, query)
     except Crash as error:  # an id that is none: here it is a message, in a list a crash
         raise Refused(f"['“{error}” is not a valid UUID.']") from None
+    except Broken:  # not recorded for a change; what Django says of such a text
+        raise Refused("A string literal cannot contain NUL (0x00) characters.") from None
     if query.count is not None and query.count != len(rows):
         raise Refused(f"Safety check failed - expected {query.count} but would update {len(rows)}")
     return rows
@@ -60,7 +62,7 @@ def permitted(data: Data, project: int, query: Query, media: bool) -> None:
     search, query.object_search = query.object_search, None
     try:
         rows = select_media(data, project, query) if media else select(data, project, query)
-    except Crash:
+    except (Broken, Crash):
         return
     finally:
         query.object_search = search
@@ -68,7 +70,9 @@ def permitted(data: Data, project: int, query: Query, media: bool) -> None:
         raise Forbidden
 
 
-def bulk(data: Data, project: int, rows: Sequence[Any], body: Mapping[str, Any], user: User, rule: Rule) -> str:
+def bulk(
+    data: Data, project: int, rows: Sequence[Any], body: Mapping[str, Any], user: User, rule: Rule, media: bool
+) -> str:
     """A bulk change of rows that were found before; nothing is looked at again.
 
     Returns:
@@ -77,8 +81,6 @@ def bulk(data: Data, project: int, rows: Sequence[Any], body: Mapping[str, Any],
     Raises:
         Refused: it does not work; attributes that came first may be written already
     """
-    media = bool(rows) and isinstance(rows[0], Medium)
-    what = "medias" if media else "localizations"  # the word for media is not recorded
     if rows:
         if len({row.type for row in rows}) > 1:
             raise Refused("When doing a bulk patch the type id of all objects must be the same.")
@@ -94,7 +96,8 @@ def bulk(data: Data, project: int, rows: Sequence[Any], body: Mapping[str, Any],
         else:
             _as_marks(data, rows, kind, values, body, user)
         data.written.update(row.elemental_id for row in rows)
-    return f"Successfully updated {len(rows)} {what}!"
+    # The word for media is not recorded; so reads Tator's public source.
+    return f"Successfully patched {len(rows)} medias!" if media else f"Successfully updated {len(rows)} localizations!"
 
 
 def _in_place(
@@ -109,7 +112,7 @@ def _in_place(
     """`modified_by` changes, `modified_datetime` does not (03 A2); each attribute is written by itself (08 P2)."""
     first = rows[0]
     before = {"_modified_by": first.modified_by, **first.attributes}
-    for row in rows:
+    for row in rows if not media else ():
         row.modified_by = user.id
         if body.get("new_version") is not None:
             row.version = body["new_version"]
@@ -128,8 +131,9 @@ def _as_marks(
     data: Data, rows: Sequence[Row], kind: Kind, values: Mapping[str, Any], body: Mapping[str, Any], user: User
 ) -> None:
     """New rows, whether the old ones are the latest or not; they have no entry in the change log (07 B6)."""
-    # That values pass through SQL here as well is not recorded: the more dangerous of the two is taken.
-    stored = {name: sql.pasted(value) for name, value in values.items()} | _reset(kind, body)
+    # That values arrive whole here, unlike in place, is not recorded, but so reads Tator's public source.
+    stored = {**values, **_reset(kind, body)}
+    _refuse_nul(stored)
     for row in rows:
         _mark(data, row, stored, user, body.get("new_version"))
 
@@ -200,9 +204,7 @@ def single(data: Data, row: Row, body: Mapping[str, Any], user: User, effective:
     kind = data.projects[row.project].kinds[row.type]
     values = checks.attributes(kind, body.get("attributes", {}))
     rule(values)
-    if "\\u0000" in json.dumps(list(values.values())):
-        message = "unsupported Unicode escape sequence\nLINE 1: ...\nDETAIL:  \\u0000 cannot be converted to text.\n"
-        raise Refused(message, message)
+    _refuse_nul(values)
     values |= _reset(kind, body)
     data.written[row.elemental_id] += 1
     said = f"Localization {row.elemental_id}@{row.version}/{latest.mark} successfully updated!"
@@ -214,6 +216,27 @@ def single(data: Data, row: Row, body: Mapping[str, Any], user: User, effective:
     else:
         latest = _mark(data, latest, values, user)
     return {"message": said, "object": shown.localization(latest, effective)}
+
+
+def _refuse_nul(values: Mapping[str, Any]) -> None:
+    if "\\u0000" in json.dumps(list(values.values())):
+        message = "unsupported Unicode escape sequence\nLINE 1: ...\nDETAIL:  \\u0000 cannot be converted to text.\n"
+        raise Refused(message, message)
+
+
+def single_medium(data: Data, one: Medium, body: Mapping[str, Any], rule: Rule) -> dict[str, Any]:
+    """A change of one media; not recorded. So reads Tator's public source: through SQL, like a bulk change.
+
+    Raises:
+        Refused: an attribute cannot be written
+    """
+    kind = data.projects[one.project].media_kinds[one.type]
+    values = checks.attributes(kind, body.get("attributes", {}))
+    rule(values)
+    for name, value in values.items():
+        one.attributes[name] = sql.pasted(value)
+    data.written[one.elemental_id] += 1
+    return {"message": f"Media {one.id} successfully updated!"}
 
 
 def delete(data: Data, row: Row, user: User, prune: bool) -> dict[str, Any]:
