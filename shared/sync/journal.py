@@ -68,12 +68,14 @@ class Outcome:
         found: what the store holds instead, where that is known
         reason: why, in words
         written: whether the store is known to have held the label wanted, though it no longer does
+        row: the new id of the record, in a store where each write gives it one; the old one is a mark of history
     """
 
     status: Status
     found: str | None = None
     reason: str = ""
     written: bool = False
+    row: int | None = None
 
 
 @dataclass
@@ -310,6 +312,7 @@ def _documents(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "found": outcome.found if fit else None,
             "reason": outcome.reason[:most],
             "written": outcome.written,
+            **({} if outcome.row is None else {"row": outcome.row}),
         }
         for outcome in outcomes
     ]
@@ -326,7 +329,8 @@ def _chunk(document: Mapping[str, Any]) -> Chunk:
         by=document["by"],
         at=document["at"].replace(tzinfo=UTC),
         rows=[Row(**{**row, "tags": tuple(row["tags"])}) for row in document["rows"]],
-        outcomes=outcomes and [Outcome(Status(o["status"]), o["found"], o["reason"], o["written"]) for o in outcomes],
+        outcomes=outcomes
+        and [Outcome(Status(o["status"]), o["found"], o["reason"], o["written"], o.get("row")) for o in outcomes],
         state=document["state"],
         how=document["how"],
     )

@@ -263,7 +263,7 @@ def _told(answer: Written | StorageError, rows: Sequence[Row]) -> list[Outcome] 
     return [
         Outcome(Status.FAILED, reason=answer.refused[row.source])
         if row.source in answer.refused
-        else Outcome(Status.DONE)
+        else Outcome(Status.DONE, row=answer.rows.get(row.source))
         for row in rows
     ]
 
@@ -290,7 +290,7 @@ def _judge(
     if held.label == row.wanted:
         if held.ours is False or not offered:
             return Outcome(Status.ALREADY, held.label, "somebody else has stored it meanwhile")
-        return Outcome(Status.DONE)
+        return Outcome(Status.DONE, row=held.row)
     if held.label == row.expected:
         if held.ours:
             return Outcome(Status.CONFLICT, held.label, "was written, and put back since", written=True)

@@ -277,7 +277,7 @@ class TatorStore:
     def _bulk(self, group: _Group, made: _Round) -> None:
         """Offers a group as a whole; where that is refused, once more those of it that still hold what is expected."""
         left = group.changes
-        for again in (False, True):
+        for _ in range(2):
             reply = self._patch(list(left), group, {self._settings.attribute: group.wanted}, self._settings.in_place)
             if reply.ok:
                 made.taken |= left
@@ -292,7 +292,7 @@ class TatorStore:
             if reply.status == 400 and not _mismatch(reply):
                 made.refused |= {change.id: reply.message for change in left.values()}
                 return
-            if again and reply.status == 403:
+            if reply.status == 403:
                 raise denied(self._api, "write to")
 
     def _patch(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from shared.sync.stores.tator import TatorStore, open_tator
 from tests.tator.api import Answer, Request
@@ -17,6 +18,11 @@ PLACE = "version=Baseline&type=Boxes&attribute=Label"
 
 # What a request may be: an address that reads or writes, and never one of the lists that a GET can hang on.
 READS = ("Projects", "Project/7", "Versions/7", "LocalizationTypes/7", "MediaTypes/7", "LocalizationCount/7")
+
+
+def element(number: int) -> str:
+    """An elemental id."""
+    return str(UUID(int=number + (4 << 76) + (8 << 60)))
 
 
 def uri(tator: Tator, query: str = PLACE, more: str = "timeout=2", project: str = PROJECT) -> str:

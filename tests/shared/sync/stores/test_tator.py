@@ -103,14 +103,6 @@ class TestTator(Conformance):
 # --- names, ids and itself ---
 
 
-@pytest.fixture
-def tator() -> Iterator[Troubled]:
-    with Troubled() as server:
-        server.project()
-        server.watching = True
-        yield server
-
-
 A, B, C = (named(name) for name in "abc")
 
 

@@ -5,11 +5,8 @@ The numbers are those of the list beside the recordings.
 
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -20,28 +17,16 @@ from shared.sync.stores.tator import PAGE
 from shared.sync.stores.tator_values import escaped, in_bulk
 from tests.shared.sync.stores.conformance import LABELS, STAMP
 from tests.shared.sync.stores.tators import READS, Troubled, opened
+from tests.shared.sync.stores.tators import element as e
 from tests.tator.api import Answer, Request
+from tests.tator.recordings import FOLDER, load
 
-RECORDED = Path(__file__).resolve().parents[5] / "shared" / "tator"
 HARD = ["it's", "50% sure", "50%% twice", "100%s", "tab\there", "carriage\rreturn", "\x01ctl", "a\x7fdel"]
 BULKY = ["Solmissus sp.", "new\nline", 'quote "q"', "back\\slash", "comma, colon::x", "true", "12", "{brace}", "--c"]
 
 
-def e(number: int) -> str:
-    """An elemental id."""
-    return str(UUID(int=number + (4 << 76) + (8 << 60)))
-
-
 def change(number: int, expected: str = "Calanus", wanted: str = "Oithona") -> Change:
     return Change(e(number), expected, wanted)
-
-
-@pytest.fixture
-def tator() -> Iterator[Troubled]:
-    with Troubled() as server:
-        server.project()
-        server.watching = True
-        yield server
 
 
 @pytest.fixture
@@ -52,11 +37,10 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
-def recorded(name: str) -> dict[str, Any]:
-    file = RECORDED / name
-    if not file.exists():
-        pytest.skip(f"the recordings are not beside this checkout: {name}")
-    return json.loads(file.read_text())
+def recorded(number: str) -> list[dict[str, Any]]:
+    if not FOLDER.exists():
+        pytest.skip("the recordings are not beside this checkout")
+    return load(number)["interactions"]
 
 
 def harmless(tator: Troubled) -> None:
@@ -361,7 +345,7 @@ def test_9_what_bulk_can_carry_goes_together(tator: Troubled, label: str) -> Non
 
 
 def test_9_bulk_carries_only_what_was_recorded_to_arrive(tator: Troubled) -> None:
-    for entry in recorded("08_value_edge_cases.json")["interactions"]:
+    for entry in recorded("08"):
         if "stored_as_sent_by_bulk" in entry:
             label = entry["request"]["body"]["attributes"]["Label"]
             assert in_bulk(label) == entry["stored_as_sent_by_bulk"], label
@@ -377,11 +361,7 @@ def test_10_an_expected_label_of_any_text_is_compared_as_it_is(tator: Troubled, 
 
 
 def test_10_expected_labels_are_escaped_as_was_recorded() -> None:
-    pairs = [
-        (entry["value"], entry["escaped"])
-        for entry in recorded("08b_expected_value_escaping.json")["interactions"]
-        if "escaped" in entry
-    ]
+    pairs = [(entry["value"], entry["escaped"]) for entry in recorded("08b") if "escaped" in entry]
     assert pairs
     assert [escaped(value) for value, _ in pairs] == [as_sent for _, as_sent in pairs]
 
