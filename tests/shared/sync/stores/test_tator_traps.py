@@ -276,6 +276,17 @@ def test_7_an_edit_right_after_the_write_is_found_out_by_the_look_afterwards(tat
         assert store.read([e(1)]) == {e(1): Found("Acartia")}
 
 
+@pytest.mark.parametrize("wanted", ["Oithona", "it's"], ids=["bulk", "single"])
+def test_7_two_rows_that_two_writers_left_as_the_latest_mark_are_not_written(tator: Troubled, wanted: str) -> None:
+    tator.put([(e(1), "Copepod"), (e(2), "Calanus")])
+    tator.put([(e(1), "Calanus"), (e(1), "Calanus")], mark=1)
+    with opened(tator) as store:
+        assert store.read([e(1)])[e(1)].copies == 2
+        assert store.write([change(1, wanted=wanted), change(2, wanted=wanted)], STAMP) == Written(1)
+    assert tator.labels(e(1)) == ["Calanus", "Calanus"]
+    assert tator.times(e(1)) == 0
+
+
 # --- 8: a bulk write is no transaction ---
 
 
