@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -59,6 +60,7 @@ def begin(tator: Tator) -> None:
     for one, medium in zip(given[20]["response"]["body"], tator.put_media([("", None)] * 20), strict=False):
         medium.elemental_id, medium.name, medium.md5 = one["elemental_id"], one["name"], one["md5"]
         medium.attributes.update(one["attributes"])
+        medium.modified = data.now()
     data.next_change = 900_021  # 20 for the media
 
 
@@ -147,6 +149,7 @@ class Replay:
         self.made = Made()
         self.problems: dict[str, list[str]] = {}
         self._times: dict[tuple[Any, ...], str] = {}
+        self._clock: dict[str, str] = {}
         self._connection = HTTPConnection("127.0.0.1", tator.port, timeout=20)
 
     def run(self) -> None:
@@ -177,7 +180,10 @@ class Replay:
             headers["Host"] = "elsewhere.test"
         query = whole_query(each, self.made)
         body = whole_body(each, self.made)
-        raw = body.encode() if isinstance(body, str) else None if body is None else json.dumps(body).encode()
+        text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
+        for recorded, ours in self._clock.items():  # a time that a list has shown, used in a filter
+            text, query = text.replace(recorded, ours), query.replace(quote(recorded), quote(ours))
+        raw = None if body is None else text.encode()
         self._connection.request(request["method"], request["path"] + (query and f"?{query}"), raw, headers)
         answer = self._connection.getresponse()
         text = answer.read()
@@ -213,7 +219,8 @@ class Replay:
 
     def _same_time(self, ours: str, recorded: str, path: tuple[Any, ...]) -> list[str]:
         """Times cannot be equal; but where a recorded one stays or changes, ours must do the same."""
-        here = path[-2:]  # the row's id and the column
+        here = path[-2:-1]  # the row's id
+        self._clock.setdefault(recorded, ours)
         other = self._times.setdefault((*here, "recorded", recorded), ours)
         back = self._times.setdefault((*here, "ours", ours), recorded)
         return [] if (other, back) == (ours, recorded) else [f"{here}: {ours} and {other} for {recorded} and {back}"]
@@ -222,12 +229,17 @@ class Replay:
 def _comparable(ours: str, recorded: str) -> tuple[str, str]:
     """Without what only PostgreSQL can say, and as far as the recording goes."""
     if "\nLINE 1: " in recorded:
-        ours, recorded = (re.sub(r"\nLINE 1: .*", "", text, flags=re.DOTALL) for text in (ours, recorded))
+        ours, recorded = (_first_and_detail(text) for text in (ours, recorded))
     if cut := re.search(r"\.\.\.<trimmed, \d+ chars>$", recorded):
         recorded = recorded[: cut.start()]
         recorded = recorded[: recorded.rfind("}") + 1]  # the row after that is known in part
         ours = ours[: len(recorded)]
     return ours, recorded
+
+
+def _first_and_detail(message: str) -> str:
+    first, *rest = message.split("\n")
+    return "\n".join([first, *(line for line in rest if line.startswith("DETAIL"))])
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +333,7 @@ def test_says_what_the_real_server_said(replay: Replay, number: str) -> None:
 
 
 def test_what_is_not_replayed_is_really_different(replay: Replay) -> None:
+    assert {*NOT_REPLAYED, *UNRECORDED} <= {short(key) for key in replay.problems}
     same = [key for key, found in replay.problems.items() if not found and short(key) in NOT_REPLAYED]
     assert same == []
     assert len(NOT_REPLAYED) <= len(replay.problems) / 20

@@ -63,6 +63,12 @@ def test_deleted_and_superseded_rows_are_not_shown(tator: Tator) -> None:
     assert [(row.mark, row.attributes["Label"]) for row in tator.rows(SECOND)] == [(0, "Copepod"), (1, "Person")]
 
 
+def test_marks_of_one_version_hide_nothing_in_another(tator: Tator) -> None:
+    tator.put([(FIRST, "Copepod")], version=32)
+    tator.edit(FIRST, "Person", mark=True)
+    assert (tator.labels(FIRST), tator.labels(FIRST, version=32)) == (["Person"], ["Copepod"])
+
+
 def test_two_rows_may_have_one_id(tator: Tator, client: httpx.Client) -> None:
     tator.put([(FIRST, "Other")])
     assert tator.labels(FIRST) == ["Copepod", "Other"]
