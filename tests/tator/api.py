@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.tator import checks, pages, shown, writes
-from tests.tator.rows import CAN_EDIT, EFFECTIVE, FULL_CONTROL, Data, User
+from tests.tator.rows import CAN_EDIT, EFFECTIVE, FULL_CONTROL, Data, Medium, Row, User
 from tests.tator.search import Broken, Crash, Refused, Unrecorded, parse, select, select_media
 from tests.tator.writes import Forbidden, Missing
 
@@ -214,46 +214,25 @@ class Api:
 
     # --- localizations, one ---
 
-    def _one(self, request: Request, id: str | None, version: str | None, element: str | None) -> Any:
+    def _one(self, request: Request, **address: str) -> Row:
         mark = dict(request.pairs).get("mark")
-        return writes.one(self.data, id, version, element, None if mark is None else int(mark))
+        return writes.one(self.data, **address, mark=None if mark is None else int(mark))
 
-    def _localization_get(
-        self,
-        request: Request,
-        user: User | None,
-        id: str | None = None,
-        version: str | None = None,
-        element: str | None = None,
-    ) -> Answer:
-        row = self._one(request, id, version, element)
+    def _localization_get(self, request: Request, user: User | None, **address: str) -> Answer:
+        row = self._one(request, **address)
         number = self._may(row.project, user)
         return Answer(200, shown.localization(row, self._effective(number, user)))
 
-    def _localization_patch(
-        self,
-        request: Request,
-        user: User | None,
-        id: str | None = None,
-        version: str | None = None,
-        element: str | None = None,
-    ) -> Answer:
-        row = self._one(request, id, version, element)
+    def _localization_patch(self, request: Request, user: User | None, **address: str) -> Answer:
+        row = self._one(request, **address)
         number = self._may(row.project, user, write=True)
         assert user is not None
         body = checks.body_of(request.raw, request.headers.get("Content-Type"), checks.ONE)
         effective = self._effective(number, user)
         return Answer(200, writes.single(self.data, row, body, user, effective, self._rule))
 
-    def _localization_delete(
-        self,
-        request: Request,
-        user: User | None,
-        id: str | None = None,
-        version: str | None = None,
-        element: str | None = None,
-    ) -> Answer:
-        row = self._one(request, id, version, element)
+    def _localization_delete(self, request: Request, user: User | None, **address: str) -> Answer:
+        row = self._one(request, **address)
         self._may(row.project, user, write=True)
         assert user is not None
         body = json.loads(request.raw) if request.raw else {}
@@ -291,7 +270,7 @@ class Api:
         body = checks.body_of(request.raw, request.headers.get("Content-Type"), checks.ONE)
         return Answer(200, writes.single_medium(self.data, one, body, self._rule))
 
-    def _medium(self, id: str) -> Any:
+    def _medium(self, id: str) -> Medium:
         if int(id) not in self.data.media:
             raise Missing("No Media matches the given query.")
         return self.data.media[int(id)]

@@ -82,7 +82,7 @@ class Listener:
             threading.Thread(target=self._run, args=(connection,), name="tator", daemon=True).start()
 
     def _run(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, Cut, ValueError):
+        with contextlib.suppress(OSError, Cut):
             self._serve(connection)
         with self._lock:
             self._connections.discard(connection)

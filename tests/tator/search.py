@@ -262,6 +262,9 @@ def _search(search: Mapping[str, Any], kinds: Sequence[Kind]) -> Condition:
     if operation == "in" and dtype in _TEXT:
         # Bare values, unlike those of `eq`: not recorded with any that JSON would escape, so reads the public source.
         return lambda row: row.attributes.get(name) in value
+    if operation == "in" and dtype == "built in":
+        plain = {_column_value(_BUILT_IN[name], each) for each in value}
+        return lambda row: getattr(row, _BUILT_IN[name]) in plain
     if operation == "in":
         parts = [_compare(name, dtype, "eq", each) for each in value]
         return lambda row: any(part(row) for part in parts)
@@ -288,12 +291,8 @@ def _compare(name: str, dtype: str, operation: str, value: Any) -> Condition:
     compare = _ORDER[operation]
     if dtype == "built in":
         column = _BUILT_IN[name]
-        if column in ("created", "modified"):
-            moment = datetime.fromisoformat(str(value))
-            return lambda row: compare(getattr(row, column), moment)
-        same = str if column == "elemental_id" else int
-        number = same(value)
-        return lambda row: compare(getattr(row, column), number)
+        plain = _column_value(column, value)
+        return lambda row: compare(getattr(row, column), plain)
     if dtype in _TEXT:
         # The JSON text of what is held against the bare value in quotes: nothing is escaped here (08b).
         quoted = f'"{value}"'
@@ -302,6 +301,19 @@ def _compare(name: str, dtype: str, operation: str, value: Any) -> Condition:
         wanted = value if isinstance(value, bool) else str(value).lower() == "true"
         return lambda row: row.attributes.get(name) is wanted
     if dtype in ("float", "int"):
-        number = float(value)
+        number = _plain(value, float)
         return lambda row: (held := row.attributes.get(name)) is not None and compare(held, number)
     raise Unrecorded(f"a comparison of attributes of type {dtype!r}")
+
+
+def _column_value(column: str, value: Any) -> Any:
+    if column == "elemental_id":
+        return _plain(value, lambda text: str(uuid.UUID(text)))
+    return _plain(value, datetime.fromisoformat if column in ("created", "modified") else int)
+
+
+def _plain(value: Any, kind: Callable[[Any], Any]) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise Refused(str(error)) from None  # as every error of Python's

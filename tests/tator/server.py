@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from tests.tator import writes
 from tests.tator.api import LISTS, Answer, Api, Request, answered
 from tests.tator.http import Cut, Handler, Listener
 from tests.tator.rows import CAN_EDIT, FULL_CONTROL, VIEW_ONLY, Data, Kind, Medium, Project, Row, User
@@ -223,15 +224,14 @@ class Tator:
 
     def edit(self, elemental_id: str, label: Any, version: int = 31, by: str = "curator", mark: bool = False) -> None:
         """A person changes a label in the web site: in place, or as a new mark (what the site itself does)."""
-        from tests.tator import writes
-
         with self.lock:
             row = self.data.marks(elemental_id, version)[-1]
             body = {"attributes": {"Label": label}, "in_place": int(not mark)}
             writes.single(self.data, row, body, self._user(by), 0, lambda _: None)
+            self.data.written[elemental_id] -= 1
 
     def times(self, elemental_id: str) -> int:
-        """How often an element, or a media, was written through the API."""
+        """How often an element, or a media, was written through the API; edits behind its back do not count."""
         return self.data.written[elemental_id]
 
     # --- trouble ---

@@ -167,22 +167,22 @@ def _note(
 # --- one ---
 
 
-def one(data: Data, row_id: str | None, version: str | None, elemental_id: str | None, mark: int | None) -> Row:
+def one(data: Data, id: str = "", version: str = "", element: str = "", mark: int | None = None) -> Row:
     """The localization of an address: by id, or the latest mark of an element in a version (deleted or not).
 
     Raises:
         Missing: there is none
         Refused: that is no UUID
     """
-    if row_id is not None:
-        if int(row_id) not in data.rows:
+    if id:
+        if int(id) not in data.rows:
             raise Missing("No Localization matches the given query.")
-        return data.rows[int(row_id)]
+        return data.rows[int(id)]
     try:
-        element = str(uuid.UUID(elemental_id))
+        element = str(uuid.UUID(element))
     except ValueError:
-        raise Refused(f"['“{elemental_id}” is not a valid UUID.']") from None
-    marks = [row for row in data.marks(element, int(version or 0)) if mark in (None, row.mark)]
+        raise Refused(f"['“{element}” is not a valid UUID.']") from None
+    marks = [row for row in data.marks(element, int(version)) if mark in (None, row.mark)]
     if not marks:
         raise Missing("")
     return marks[-1]
