@@ -146,8 +146,6 @@ def _label_store(secrets: Mapping[str, str]) -> Row:
     uri = secrets.get("MBARI_LABEL_STORE")
     if not uri:
         return _not_set("MBARI_LABEL_STORE", "corrections stay in FiftyOne")
-    if uri.strip().lower().startswith("tator"):
-        return _failed("Tator label stores are not in this release yet; mongodb:// is")
     from .sync.stores import open_store
 
     store = open_store(uri, secrets.get("MBARI_LABEL_STORE_TOKEN"))
