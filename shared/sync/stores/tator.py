@@ -215,6 +215,7 @@ class TatorStore:
         if len(changes) > self.chunk:
             raise ValueError(f"{len(changes)} changes in one write: at most {self.chunk}")
         made = _Round()
+        self._api.run = stamp.run
         try:
             self._write(self._sorted(changes, made), made)
         except Unreachable:

@@ -19,6 +19,7 @@ from .base import Unreachable
 
 CONNECT = 10.0  # seconds
 PATIENCE = 60.0  # seconds for which a throttled request is sent again
+AGENT = "mbari-fiftyone"
 IDLE = 1.5  # seconds after which a connection is not used again: gunicorn ends those that are idle for two
 
 # All of these come as a 400, and only the words tell them apart.
@@ -50,6 +51,10 @@ class Reply(NamedTuple):
 class Api:
     """A Tator server.
 
+    Attributes:
+        requests: how many were made so far
+        run: on whose behalf requests write; the server's own log of requests has it, which Tator itself has not
+
     Args:
         name: of the store, for messages
         base: `https://host[:port]`
@@ -66,10 +71,11 @@ class Api:
             )
         self.name = name
         self.requests = 0
+        self.run: str | None = None
         self._token, self._pause, self._next_write = token, pause, 0.0
         self._client = httpx.Client(
             base_url=f"{base}/rest/",
-            headers={"Authorization": f"Token {token}", "Accept": "application/json", "User-Agent": "mbari-fiftyone"},
+            headers={"Authorization": f"Token {token}", "Accept": "application/json", "User-Agent": AGENT},
             timeout=httpx.Timeout(timeout, connect=min(CONNECT, timeout)),
             limits=httpx.Limits(max_connections=4, keepalive_expiry=IDLE),
             follow_redirects=False,
@@ -112,6 +118,8 @@ class Api:
             sleep(max(0.0, self._next_write - monotonic()))
         content = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if content else {}
+        if writes and re.fullmatch(r"[\w-]{1,60}", self.run or "", re.ASCII):
+            headers["User-Agent"] = f"{AGENT} (run {self.run})"
         tries = 1 if writes else 2
         while True:
             tries -= 1

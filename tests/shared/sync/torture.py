@@ -25,21 +25,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psutil
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure
 
 from tests.shared.sync import torture_syncer as syncer
 from tests.shared.sync.torture_check import Happened, check
-from tests.shared.sync.torture_plan import FORBIDDEN, NAMES, Edit, Jolt, Run, Schedule, schedule
+from tests.shared.sync.torture_plan import NAMES, Jolt, Run, Schedule, schedule
+from tests.shared.sync.torture_stores import MongoSide, Side, TatorSide
 from tests.shared.sync.torture_syncer import LEASE, Home
 from tests.shared.sync.trouble import Proxy
 
 ROOT = Path(__file__).resolve().parents[3]
 
-QUICK = "&serverSelectionTimeoutMS=500&connectTimeoutMS=500&socketTimeoutMS=2000&heartbeatFrequencyMS=500"
 LONGEST = 60.0  # seconds that one run may take
 LURK = 1.5  # seconds for which the outside editor waits for something to put back
 
@@ -66,25 +64,21 @@ class World:
 
     Attributes:
         plan: the schedule
-        name: of the dataset and of the store's database
+        name: of the dataset, and in the name of the store
         home: FiftyOne's database
-        store: the database of the store
+        store: the label store
         proxies: "store" and "home", in front of each
         folder: for the syncers' words
         faults: how many of each kind there were
-        edited: what the outside editor did: source id, label before and after
-        buried: records that it deleted
     """
 
     plan: Schedule
     name: str
     home: Any
-    store: Any
+    store: Side
     proxies: dict[str, _Proxy]
     folder: Path
     faults: Counter[str] = field(default_factory=Counter)
-    edited: list[tuple[str, str | None, str | None]] = field(default_factory=list)
-    buried: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, fault: str) -> None:
@@ -98,9 +92,13 @@ class World:
     def found(self) -> Home:
         """Where the syncers find everything: behind the proxies."""
         home, store = self.proxies["home"], self.proxies["store"]
-        keys = f"collection=rois&history=history&modified_by=modified_by&chunk={self.plan.chunk}{QUICK}"
-        uri = f"mongodb://{store.host}:{store.port}/{quote(self.name)}?{keys}"
-        return Home(f"mongodb://{home.host}:{home.port}/", uri, self.log)
+        uri = self.store.uri(store.host, store.port, self.plan.chunk)
+        return Home(f"mongodb://{home.host}:{home.port}/", uri, self.log, self.store.token)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The query for the store's name in journal and leases."""
+        return {"$regex": f"/{self.name}[.?]"}
 
 
 @dataclass(frozen=True)
@@ -119,36 +117,40 @@ def torture(
     folder: Path,
     at_once: int = 4,
     told: Callable[[Outcome], None] = lambda _: None,
+    kind: str = "mongodb",
 ) -> list[Outcome]:
     """Runs the schedules of these seeds, some at once.
 
     Args:
         seeds: one a schedule
-        address: host and port of the MongoDB server that holds FiftyOne's database and the store
+        address: host and port of the MongoDB server that holds FiftyOne's database, and a MongoDB store
         folder: gets a log of each schedule that went wrong
         at_once: schedules under way at a time; each waits a lot, for leases to run out
         told: hears of each outcome
+        kind: of store: "mongodb" or "tator"
     """
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = []
     with MongoClient(*address, directConnection=True) as client, ThreadPoolExecutor(at_once) as pool:
         _start_server()
-        for outcome in pool.map(lambda seed: _one(schedule(seed), client, folder), seeds):
+        for outcome in pool.map(lambda seed: _one(schedule(seed), client, folder, kind), seeds):
             told(outcome)
             outcomes.append(outcome)
     return outcomes
 
 
-def _one(plan: Schedule, client: MongoClient, folder: Path) -> Outcome:
+def _one(plan: Schedule, client: MongoClient, folder: Path, kind: str) -> Outcome:
     began = time.monotonic()
     name = f"mbari-torture-{plan.seed}-{uuid.uuid4().hex[:8]}"
     home = client[os.environ.get("FIFTYONE_DATABASE_NAME", "fiftyone")]
     with contextlib.ExitStack() as stack:
+        store: Side = TatorSide(name) if kind == "tator" else MongoSide(client, name)
+        stack.callback(store.close)
         proxies = {}
-        for side in ("store", "home"):
-            proxies[side] = _Proxy(*client.address)
+        for side, address in (("store", store.address), ("home", client.address)):
+            proxies[side] = _Proxy(*address)
             stack.callback(proxies[side].close)
-        world = World(plan, name, home, client[name], proxies, folder)
+        world = World(store.planned(plan), name, home, store, proxies, folder)
         world.log.unlink(missing_ok=True)
         try:
             wrong = _tell(world)
@@ -157,7 +159,7 @@ def _one(plan: Schedule, client: MongoClient, folder: Path) -> Outcome:
         finally:
             _clean(world)
     if wrong:
-        again = f"python -m tests.shared.sync.torture --seed {plan.seed}"
+        again = f"python -m tests.shared.sync.torture --seed {plan.seed} --store {kind}"
         wrong = [f"seed {plan.seed}: {each} (again: {again}; see {world.log})" for each in wrong]
     else:
         world.log.unlink(missing_ok=True)
@@ -167,12 +169,7 @@ def _one(plan: Schedule, client: MongoClient, folder: Path) -> Outcome:
 def _tell(world: World) -> list[str]:
     """Runs the schedule; returns what is wrong afterwards."""
     plan = world.plan
-    records = [
-        {"elemental_id": roi.source, "label": roi.label, "note": f"{roi.source} {copy}"}
-        for roi in plan.rois
-        for copy in range(roi.records)
-    ]
-    world.store["rois"].insert_many(records)
+    world.store.fill(plan.rois)
     _end(_start(syncer.make, world.found(), world.name, plan.rois, NAMES, plan.pull), LONGEST)
     samples = world.home[world.home["datasets"].find_one({"name": world.name})["sample_collection_name"]]
     before = {sample["elemental_id"]: sample for sample in samples.find()}
@@ -185,22 +182,23 @@ def _tell(world: World) -> list[str]:
         proxy.heal()
         for kind, count in proxy.dropped.items():
             world.faults[f"{kind} dropped, {side}"] += count
-    _forbid(world, False)
+    world.store.forbid(False)
     ended = _start(syncer.run, world.found(), world.name, "sync_back", None, on_conflict="skip")
     _end(ended, LONGEST)
 
     runs = list(world.home["mbari_runs"].find({"dataset": world.name, "operator": {"$regex": "sync_back/sync_back$"}}))
-    chunks = list(world.home["mbari_journal"].find({"store": {"$regex": f"/{world.name}\\."}}))
+    chunks = list(world.home["mbari_journal"].find({"store": world.named}))
     _figures(world, runs, chunks)
     happened = Happened(
         rois=plan.rois,
         before=before,
         after={sample["elemental_id"]: sample for sample in samples.find()},
-        records=list(world.store["rois"].find()),
-        buried=world.buried,
-        edited=world.edited,
+        records=world.store.records(),
+        buried=world.store.buried,
+        edited=world.store.edited,
         runs=runs,
         chunks=chunks,
+        traces=world.store.traces,
     )
     if wrong := check(happened):
         with world.log.open("a") as log:
@@ -218,8 +216,8 @@ def _figures(world: World, runs: Sequence[dict[str, Any]], chunks: Sequence[dict
             "corrections": sum(roi.wanted is not None for roi in world.plan.rois),
             "runs": len(runs),
             "sent": sum(outcome["status"] == "updated" for outcome in outcomes),
-            "outside edits": len(world.edited) + len(world.buried),
-            "refused by a rule": sum("a rule of the collection" in outcome["reason"] for outcome in outcomes),
+            "outside edits": len(world.store.edited) + len(world.store.buried),
+            "refused by a rule": sum(world.store.rule in outcome["reason"] for outcome in outcomes),
             "kept out by the lease": sum("is sending labels to the same store" in message for message in failed),
             "runs cut short": sum(run["state"] == "running" for run in runs),
         }
@@ -235,6 +233,7 @@ def _sync(world: World, runs: Sequence[Run]) -> None:
         time.sleep(run.pause)
         for side, kind, holding in run.ready:
             proxy = world.proxies[side]
+            holding = world.store.holding(holding) if side == "store" else holding
             (proxy.drop_answers if kind == "answer" else proxy.drop_requests)(1, holding=holding)
         params = {} if run.operator == "apply_corrections" else {"on_conflict": run.on_conflict}
         process = _start(syncer.run, world.found(), world.name, run.operator, run.doom, **params)
@@ -287,13 +286,9 @@ def _begin(world: World, jolt: Jolt, process: Any) -> Callable[[], None]:
         store.delay(jolt.length / 5)
         return lambda: store.delay(0)
     elif jolt.what == "forbid":
-        _forbid(world, True)
-        return lambda: _forbid(world, False)
+        world.store.forbid(True)
+        return lambda: world.store.forbid(False)
     return lambda: None
-
-
-def _forbid(world: World, now: bool) -> None:
-    world.store.command("collMod", "rois", validator={"label": {"$ne": FORBIDDEN}} if now else {})
 
 
 def _start_server() -> None:
@@ -337,58 +332,22 @@ def _end(process: Any, seconds: float) -> None:
 
 
 def _edit(world: World) -> None:
-    """Does to the store what the lab's other tools do: each edit atomic, with a line in the history."""
+    """Does to the store what the lab's other tools do: each edit atomic, and in the store's history."""
+    single = {roi.source: roi for roi in world.plan.rois if roi.records == 1}
     for edit in world.plan.edits:
         time.sleep(edit.pause)
-        with contextlib.suppress(OperationFailure):  # the rule that forbids a name is for this editor too
-            _do(world, edit)
-
-
-def _do(world: World, edit: Edit) -> None:
-    rois = world.store["rois"]
-    single = {roi.source: roi for roi in world.plan.rois if roi.records == 1}
-    record = _pick(rois, edit, list(single))
-    if record is None:
-        return
-    source, held, label = record["elemental_id"], record.get("label"), edit.label
-    same = {"_id": record["_id"], "label": held}
-    if edit.what == "delete":
-        if gone := rois.find_one_and_delete(same):
-            world.buried.append(gone)
-        return
-    if edit.what == "put back":
-        label = record["history"][-1]["from"] or None
-    elif edit.what == "agree":
-        label = single[source].wanted or label
-    entry = {"from": held, "to": label, "by": "outside", "at": None, "run": None}
-    if rois.update_one(same, {"$set": {"label": label}, "$push": {"history": entry}}).matched_count:
-        world.edited.append((source, held, label))
-
-
-def _pick(rois: Any, edit: Edit, sources: list[str]) -> dict[str, Any] | None:
-    """The record to edit; one to put back is waited for, and is edited as soon as a run has written it."""
-    until = time.monotonic() + (LURK if edit.what == "put back" else 0)
-    while True:
-        there = list(rois.find({"elemental_id": {"$in": sources}}).sort("_id"))
-        if edit.what == "put back":
-            there = [record for record in there if record.get("history", [{}])[-1].get("run")]
-        if there:
-            return there[int(edit.pick * len(there))]
-        if time.monotonic() >= until:
-            return None
-        time.sleep(0.005)
+        world.store.edit(edit, single, time.monotonic() + LURK)
 
 
 def _clean(world: World) -> None:
     dataset = world.home["datasets"].find_one({"name": world.name}) or {"_id": None}
     with contextlib.suppress(RuntimeError):
         _end(_start(syncer.remove, world.found(), world.name), LONGEST)
-    world.store.client.drop_database(world.name)
     for name, query in (
         ("delegated_ops", {"dataset_id": dataset["_id"]}),
         ("mbari_runs", {"dataset": world.name}),
-        ("mbari_journal", {"store": {"$regex": f"/{world.name}\\."}}),
-        ("mbari_leases", {"_id": {"$regex": f"/{world.name}\\."}}),
+        ("mbari_journal", {"store": world.named}),
+        ("mbari_leases", {"_id": world.named}),
     ):
         world.home[name].delete_many(query)
 
@@ -401,6 +360,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, required=True, help="of the first schedule")
     parser.add_argument("--count", type=int, default=1, help="so many seeds from there")
     parser.add_argument("--times", type=int, default=1, help="each so often: threads and processes are not to order")
+    parser.add_argument("--store", choices=("mongodb", "tator"), default="mongodb", help="the kind of label store")
     given = parser.parse_args()
     seeds = [given.seed + n for n in range(given.count) for _ in range(given.times)]
     folder = surroundings.BUILD / "torture"
@@ -409,7 +369,7 @@ def main() -> int:
     surroundings.own_database()
     import fiftyone.core.odm as odm
 
-    outcomes = torture(seeds, odm.get_db_conn().client.address, folder, told=_print)
+    outcomes = torture(seeds, odm.get_db_conn().client.address, folder, told=_print, kind=given.store)
     return 1 if any(outcome.wrong for outcome in outcomes) else 0
 
 

@@ -4,6 +4,7 @@ The fork server has imported FiftyOne and the plugins (`torture_warm`), so a pro
 milliseconds to start. This module imports neither: who only tells the syncers what to do needs none of it.
 """
 
+import importlib
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ PATIENCE = 3.0  # seconds for which a store is asked what it holds; really 60
 # The commands at which a syncer can be stopped or killed: its writes to journal, lease, store and samples.
 WRITES = {"insert", "update"}
 WRITTEN = ("mbari_journal", "mbari_leases", "rois", "samples.")
+HTTP = -1  # stands for the number of a request that is none of pymongo's
 OTHERS = ("lease-", "run-")  # threads that are none of the run's work
 
 
@@ -31,11 +33,13 @@ class Home(NamedTuple):
         uri: FiftyOne's own
         store: the label store, as the secret names it
         log: gets what the process says
+        token: of the label store
     """
 
     uri: str
     store: str
     log: Path
+    token: str | None = None
 
 
 class Doom(NamedTuple):
@@ -80,15 +84,18 @@ class _Doomed(monitoring.CommandListener):
         if event.command_name not in WRITES or threading.current_thread().name.startswith(OTHERS):
             return
         collection = str(event.command[event.command_name])
-        if not collection.startswith(WRITTEN):
-            return
+        if collection.startswith(WRITTEN):
+            self.begins(collection, event.request_id)
+
+    def begins(self, collection: str, request: int) -> None:
+        """One of the writes is about to be made."""
         with self._lock:
             self._writes += 1
             due = self._writes >= self._doom.write and not self._met and not self._spared(collection)
             self._met |= due
         if due:
             if self._doom.after:
-                self._request = event.request_id
+                self._request = request
             else:
                 self._meet()
 
@@ -98,9 +105,28 @@ class _Doomed(monitoring.CommandListener):
         return self._doom.signal == signal.SIGSTOP and collection.startswith(looked)
 
     def succeeded(self, event: Any) -> None:
-        if event.request_id == self._request:
+        self.ended(event.request_id)
+
+    def ended(self, request: int) -> None:
+        """A write was answered, or failed."""
+        if request == self._request:
             self._request = None
             self._meet()
+
+    def watch(self, api: Any) -> None:
+        """Has the requests that write over HTTP counted as well; of the class that makes them."""
+        send = api._send
+
+        def watched(this: Any, method: str, *request: Any) -> Any:
+            if method != "PATCH":
+                return send(this, method, *request)
+            self.begins("rois", HTTP)
+            try:
+                return send(this, method, *request)
+            finally:
+                self.ended(HTTP)
+
+        api._send = watched
 
     def _meet(self) -> None:
         # To this thread, which so gets no further; one to the process may reach another first.
@@ -176,15 +202,20 @@ def _enter(home: Home, doom: Doom | None = None) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if doom is not None:
-        monitoring.register(_Doomed(doom))
+    doomed = None if doom is None else _Doomed(doom)
+    if doomed is not None:
+        monitoring.register(doomed)
     fo.config.database_uri = home.uri
     os.environ["MBARI_LABEL_STORE"] = home.store
     for secret in ("MBARI_LABEL_STORE_TOKEN", "MBARI_VOCABULARY", "MBARI_ARTIFACTS"):
         os.environ.pop(secret, None)
+    if home.token is not None:
+        os.environ["MBARI_LABEL_STORE_TOKEN"] = home.token
     loaded = {module: sys.modules[module] for module in sys.modules if ".sync_back.shared.sync." in module}
     (lease,) = (module for name, module in loaded.items() if name.endswith(".sync.lease"))
     (send,) = (module for name, module in loaded.items() if name.endswith(".sync.send"))
+    if doomed is not None and home.store.startswith("tator"):
+        doomed.watch(importlib.import_module(f"{lease.__name__.removesuffix('lease')}stores.tator_api").Api)
     lease.Lease.__init__.__defaults__ = (LEASE,)
     send.send.__kwdefaults__["patience"] = PATIENCE
     send.recover.__defaults__ = (None, PATIENCE)
