@@ -4,8 +4,9 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 
+from shared.sync.journal import Journal
 from tests.shared.sync.stores.tators import Troubled, element, uri
-from tests.worker import delegate, error, result
+from tests.worker import delegate, error, result, schedule, wait, worker
 
 NAMES = ["Calanus", "Metridia", "Pseudo-nitzschia", "cafe\u0301, 'x' 100%\t"]
 
@@ -104,3 +105,103 @@ def test_the_token_is_in_no_record_of_a_run(plankton, tator, registry):
     records = [str(record) for record in registry._versions.database["mbari_runs"].find()]
     assert records
     assert not [text for text in (*records, said) if tator.token() in text]
+
+
+OUTCOMES = ("updated", "already", "conflict", "missing", "invalid", "failed")
+
+
+def test_a_worker_pulls_sends_accounts_for_each_and_takes_it_back(plankton, tator, monkeypatch, tmp_path):
+    monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more="verified=verified&timeout=5"))
+    plankton.persistent = True
+    with worker(tmp_path / "log"):
+        pulled = result(wait(schedule("@mbari/sync_back/pull_labels", plankton, apply=True)))
+        assert (pulled["counts"]["compared"], pulled["counts"]["not_in_the_store"]) == (10, 0)
+        plankton.reload()
+        ids = plankton.values("id")
+        apostrophe = NAMES[-1]
+        plankton.select(ids[:5]).tag_samples("Metridia")
+        plankton.select(ids[5:7]).tag_samples(apostrophe)
+        plankton.select(ids[7]).tag_samples("Calanu")
+        applied = run("apply_corrections", plankton)
+        assert applied["counts"]["applied"] == 7
+        tator.edit(element(1), "Oithona")  # somebody else is quicker
+        tator.put([(element(2), "Calanus")], mark=1, deleted=True)
+        plankton.select(ids[3]).set_values("elemental_id", ["roi-3"])  # no id of Tator's
+        seen = run("preview_sync", plankton)
+        assert plankton.load_saved_view("sync: conflicts").values("elemental_id") == [element(1)]
+        assert plankton.load_saved_view("sync: not in the store").values("id") == ids[2:4]
+        assert not tator.count("PATCH")
+
+        done = result(wait(schedule("@mbari/sync_back/sync_back", plankton)))
+        counts = {key: done[key] for key in OUTCOMES}
+        assert counts == {"updated": 4, "already": 0, "conflict": 1, "missing": 2, "invalid": 1, "failed": 0}
+        assert sum(counts.values()) == done["corrections"] == 8
+        assert {key: seen["counts"][key] for key in OUTCOMES} == counts
+        assert seen["nearly_names"] == done["nearly_names"] == [{"tag": "Calanu", "nearest_names": "Calanus"}]
+        sent = {0: "Metridia", 4: "Metridia", 5: apostrophe, 6: apostrophe}
+        assert [tator.labels(element(n)) for n in range(8)] == [
+            [] if n == 2 else [sent.get(n, "Oithona" if n == 1 else "Calanus")] for n in range(8)
+        ]
+        verified = [n for n in range(10) if tator.rows(element(n))[-1].attributes.get("verified")]
+        assert verified == sorted(sent)
+        plankton.reload()
+        assert plankton.match_tags("synced").values("elemental_id") == [element(n) for n in sent]
+        assert (
+            "the store holds 'Oithona', not 'Calanus'"
+            in plankton.load_saved_view("sync: conflicts").first()["ground_truth_sync"]
+        )
+
+        writes = tator.count("PATCH")
+        again = result(delegate("@mbari/sync_back/sync_back", plankton))
+        assert {key: again[key] for key in OUTCOMES} == {**counts, "updated": 0}
+        assert tator.count("PATCH") == writes
+
+        back = result(wait(schedule("@mbari/sync_back/revert_sync", plankton, run=done["run"])))
+    assert back["counts"] == {"reverted": 4, "left": 0}
+    assert [tator.labels(element(n)) for n in sent] == [["Calanus"]] * 4
+    assert tator.labels(element(1)) == ["Oithona"]
+    plankton.reload()
+    assert [label for n, label in enumerate(plankton.values("ground_truth.label")) if n in sent] == ["Calanus"] * 4
+    assert not plankton.match_tags("synced").match_tags("needs-sync").count()
+
+
+def test_where_old_rows_are_kept_the_journal_has_the_new_ids(plankton, tator, registry, monkeypatch):
+    monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more="in_place=0&timeout=2"))
+    run("pull_labels", plankton, apply=True)
+    plankton.limit(2).tag_samples("Metridia")
+    plankton.skip(2).limit(1).tag_samples(NAMES[-1])
+    done = result(delegate("@mbari/sync_back/sync_back", plankton))
+    assert done["updated"] == 3
+    (chunk,) = Journal(registry._versions.database).of_run(done["run"])
+    noted = {row.source: outcome.row for row, outcome in zip(chunk.rows, chunk.outcomes, strict=True)}
+    marks = {element(n): tator.rows(element(n)) for n in range(3)}
+    assert {source: len(rows) for source, rows in marks.items()} == dict.fromkeys(marks, 2)
+    assert noted == {source: rows[-1].id for source, rows in marks.items()}
+    assert [rows[0].attributes["Label"] for rows in marks.values()] == ["Calanus"] * 3
+    plankton.reload()
+    assert result(delegate("@mbari/sync_back/sync_back", plankton))["corrections"] == 0
+    reverted = result(delegate("@mbari/sync_back/revert_sync", plankton, run=done["run"]))
+    assert reverted["counts"] == {"reverted": 3, "left": 0}
+    assert [tator.labels(source) for source in marks] == [["Calanus"]] * 3
+
+
+def test_a_media_s_label_goes_the_same_way(dataset, tator, monkeypatch):
+    monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, "media_type=Images&attribute=Label"))
+    dataset.classes["ground_truth"] = NAMES
+    dataset.save()
+    labels = ["Calanus", "Calanus", "Metridia"]
+    tator.put_media([(element(n), label) for n, label in enumerate(labels)])
+    dataset.add_samples(
+        [
+            fo.Sample(filepath=f"/frames/{n}.png", ground_truth=fo.Classification(label=label), elemental_id=element(n))
+            for n, label in enumerate(labels)
+        ],
+        progress=False,
+    )
+    assert run("pull_labels", dataset, apply=True)["counts"]["compared"] == 3
+    dataset.limit(1).tag_samples("Metridia")
+    dataset.skip(1).limit(1).tag_samples(NAMES[-1])
+    preview = run("preview_sync", dataset)["counts"]
+    assert (preview["updated"], preview["invalid"]) == (1, 1)
+    assert sync(dataset) == {"updated": 1, "invalid": 1}
+    assert [tator.media_labels(element(n)) for n in range(3)] == [["Metridia"], ["Calanus"], ["Metridia"]]
