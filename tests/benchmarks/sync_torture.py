@@ -1,6 +1,7 @@
 """Two syncers, one outside editor and all kinds of trouble: how often anything was lost, doubled or overwritten.
 
-Schedules, checks and a way to run one seed again are in `tests/shared/sync/torture.py`.
+Schedules, checks and a way to run one seed again are in `tests/shared/sync/torture.py`. With TORTURE_STORE=tator the
+store is a stand-in Tator server.
 """
 
 import os
@@ -36,7 +37,7 @@ def run() -> dict[str, Any]:
 
     folder = _common.ROOT / "build" / "bench" / "torture"
     seeds = range(FIRST, FIRST + int(os.environ.get("TORTURES", SCHEDULES)))
-    torture(seeds, odm.get_db_conn().client.address, folder, AT_ONCE, tell)
+    torture(seeds, odm.get_db_conn().client.address, folder, AT_ONCE, tell, os.environ.get("TORTURE_STORE", "mongodb"))
     return {
         "name": "sync_torture",
         "ours": len(wrong),

@@ -37,3 +37,11 @@ def test_nothing_is_lost_nor_written_twice_nor_overwritten(db, tmp_path):
         done += len(outcomes)
     assert [fault for fault in FAULTS if not happened[fault]] == []
     assert happened["sent"] > done
+
+
+def test_nor_is_anything_on_tator(db, tmp_path):
+    outcomes = torture(range(1, 5), db.client.address, tmp_path, kind="tator")
+    assert [wrong for outcome in outcomes for wrong in outcome.wrong] == []
+    happened = sum((outcome.faults for outcome in outcomes), Counter())
+    assert happened["sent"] > len(outcomes)
+    assert [fault for fault in ("answer dropped, store", "outside edits") if not happened[fault]] == []
