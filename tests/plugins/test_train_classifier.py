@@ -17,6 +17,7 @@ from shared import runs, samples
 from shared.artifacts import open_root, sha256
 from shared.lineage.registry import Registry
 from tests import rois
+from tests.shared.sync.stores.tators import Troubled, element, uri
 from tests.worker import delegate, error, form, operation, result, schedule, wait, worker
 
 ASSIGN = "@mbari/train_classifier/assign_splits"
@@ -396,6 +397,21 @@ def test_the_setup_check_reads_the_vocabulary(dataset, root, tmp_path, monkeypat
     assert vocabulary() == ("ok", f"{path}: 2 names")
     path.write_text("Calanus\nOithona\nCalanus\n")
     assert vocabulary() == ("failed", f"The vocabulary {path} has 'Calanus' twice: remove one of them.")
+
+
+def test_the_setup_check_shows_which_labels_of_tator_are_meant_and_writes_nothing(dataset, root, monkeypatch):
+    with Troubled() as tator:
+        tator.project()
+        tator.put([(element(0), "Calanus"), (element(1), None)])
+        monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator))
+        monkeypatch.setenv("MBARI_LABEL_STORE_TOKEN", tator.token())
+        outcome = foo.execute_operator("@mbari/train_classifier/check_setup", {"params": {}}).result
+        assert tator.requests
+        assert not [asked for asked in tator.requests if not asked.startswith(("GET ", "PUT "))]
+        assert tator.token() not in json.dumps(outcome)
+    (detail,) = [row["detail"] for row in outcome["checks"] if row["item"] == "label store"]
+    assert "project 'Planktivore lab' (7), version 'Baseline' (31), type 'Boxes' (21), attribute 'Label'" in detail
+    assert "2 localizations; of the first 2, 1 have a label; the token may write (permission 'Can Edit')" in detail
 
 
 def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatch):
