@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,15 +14,18 @@ from .common import LISTED, LabelParams, csv_file, label_field, label_store, man
 from .preview_sync import store_warning
 from .sending import Sending
 from .shared import samples
-from .shared.errors import InputError
+from .shared.errors import InputError, StorageError
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import edits
 from .shared.sync.labels import Event
+from .shared.sync.stores import Store
 
 BATCH = 20_000  # samples compared at a time
 MOST_LINES = 100_000  # differences that the CSV lists
 COLUMNS = ("sample_id", "source_id", "label", "stored", "in_store", "difference")
+
+logger = logging.getLogger(__name__)
 
 
 class PullLabels(SuiteOperator):
@@ -65,18 +69,18 @@ class PullLabels(SuiteOperator):
             with Sending(job, "pull") as sending:
                 sending.recover()
                 _compare(job, field, sending.store, found, sending.confirm)
-                name = sending.store.name
+                name, elsewhere = sending.store.name, _only_in_store(job, field, sending.store, found)
         else:
             field.index()
             with closing(label_store(job)) as store:
                 _compare(job, field, store, found, None)
-                name = store.name
+                name, elsewhere = store.name, _only_in_store(job, field, store, found)
         if not found.kinds["compared"]:
             raise InputError(
                 f"None of {found.kinds['samples']:,} ROIs has a label in {name} by its {field.id_path!r}; is that the "
                 "field with the ids?"
             )
-        return _result(job, field, found, name)
+        return _result(job, found, name, elsewhere)
 
 
 class _Differences:
@@ -147,7 +151,20 @@ def _compare(job: Job, field: Any, store: Any, found: _Differences, confirm: Any
         job.run.progress(found.kinds["samples"], total, "Comparing labels")
 
 
-def _result(job: Job, field: Any, found: _Differences, name: str) -> dict[str, Any]:
+def _only_in_store(job: Job, field: Any, store: Store, found: _Differences) -> int | None:
+    """How many records have no ROI here; None unless every ROI was compared and every id stands for one record."""
+    kinds = found.kinds
+    if not field.whole(job.view) or kinds["id twice"] or kinds["samples"] < job.view.count():
+        return None
+    try:
+        there = store.count()
+    except StorageError as error:  # the comparison is done, whatever became of this
+        logger.warning("The records of %s could not be counted: %s", store.name, error)
+        return None
+    return None if there is None else max(0, there - kinds["compared"] - kinds["not text in the store"])
+
+
+def _result(job: Job, found: _Differences, name: str, elsewhere: int | None) -> dict[str, Any]:
     kinds = found.kinds
     differ = sum(kinds[k] for k in KINDS)
     message = f"{kinds['compared']:,} of {kinds['samples']:,} ROIs have a record in {name}; "
@@ -161,12 +178,15 @@ def _result(job: Job, field: Any, found: _Differences, name: str) -> dict[str, A
         message += f" {kinds[edits.CHANGED]:,} would come in with 'apply'."
     if edited := kinds[edits.EDITED] + kinds[edits.BOTH_EDITED]:
         message += f" {edited:,} were edited here and not tagged; they stay, tag them 'needs-sync' to send them."
+    if elsewhere:
+        message += f" {many(elsewhere, 'record')} of the store {'has' if elsewhere == 1 else 'have'} no ROI here."
     result = {
         "message": message,
         "counts": {
             key.replace(" ", "_"): kinds[key] for key in ("samples", "compared", "missing id", "not in the store")
         }
-        | {"id_twice": kinds["id twice"], "differ": differ, "came_in": kinds[edits.CHANGED] if job.params.apply else 0},
+        | {"id_twice": kinds["id twice"], "differ": differ, "came_in": kinds[edits.CHANGED] if job.params.apply else 0}
+        | ({} if elsewhere is None else {"only_in_store": elsewhere}),
         "differences": [
             {"difference": kind, "in_fiftyone": label, "in_store": held, "labels": n}
             for (kind, label, held), n in found.pairs.most_common(LISTED)

@@ -118,6 +118,10 @@ class LabelField:
         columns = {name: [_at(document, path) for document in documents] for name, path in paths.items()}
         return {"id": [str(document["_id"]) for document in documents], **columns}
 
+    def whole(self, view: SampleCollection) -> bool:
+        """Whether a view shows every sample of the dataset because nothing was chosen."""
+        return isinstance(view, fo.Dataset) or not view._stages
+
     def inside(self, view: SampleCollection, ids: Sequence[str]) -> Collection[str]:
         """Which of these samples a view has.
 
@@ -126,7 +130,7 @@ class LabelField:
         """
         if view._is_generated:
             raise InputError("This view shows parts of samples; open the samples themselves.")
-        if isinstance(view, fo.Dataset) or not view._stages:
+        if self.whole(view):
             return set(ids)
         found: set[str] = set()
         for chunk in _chunks(ids):

@@ -243,6 +243,18 @@ def test_pull_takes_labels_in_and_keeps_what_people_did(plankton, store):
     assert sync(plankton)["conflict"] == 1
 
 
+def test_records_without_an_roi_are_counted_where_every_roi_was_compared(plankton, store):
+    assert run("pull_labels", plankton)["counts"]["only_in_store"] == 0
+    store.insert_many([{"elemental_id": f"x{n}", "label": "Calanus"} for n in range(2)])
+    labels.fill(plankton, ["Calanus"], first=90)  # not in the store
+    pulled = run("pull_labels", plankton)
+    assert pulled["counts"]["only_in_store"] == 2
+    assert "2 records of the store have no ROI here" in pulled["message"]
+    assert "only_in_store" not in run("pull_labels", plankton.limit(3))["counts"]
+    labels.fill(plankton, ["Calanus"])  # a second sample of e0: which record is whose is not clear any more
+    assert "only_in_store" not in run("pull_labels", plankton)["counts"]
+
+
 def test_ids_that_are_there_twice_are_left_alone(plankton, store):
     run("pull_labels", plankton, apply=True)
     labels.fill(plankton, ["Calanus"], first=3)  # a second sample with the id e3

@@ -165,6 +165,16 @@ def test_a_worker_pulls_sends_accounts_for_each_and_takes_it_back(plankton, tato
     assert not plankton.match_tags("synced").match_tags("needs-sync").count()
 
 
+def test_localizations_without_an_roi_are_counted_in_one_request(plankton, tator):
+    tator.put([(element(n), "Calanus") for n in range(20, 23)])
+    tator.put([(element(n), "Calanus") for n in range(20, 30)], version=32)  # another version's
+    tator.put([(element(20), "Calanus")], mark=1)  # an edit that keeps the old row
+    pulled = run("pull_labels", plankton, apply=True)
+    assert pulled["counts"]["only_in_store"] == 3
+    assert tator.count("GET", "LocalizationCount") == 1
+    assert "3 records of the store have no ROI here" in pulled["message"]
+
+
 def test_where_old_rows_are_kept_the_journal_has_the_new_ids(plankton, tator, registry, monkeypatch):
     monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more="in_place=0&timeout=2"))
     run("pull_labels", plankton, apply=True)

@@ -109,6 +109,15 @@ class Store(Protocol):
         """Why the store cannot hold this label, or None."""
         ...
 
+    def count(self) -> int | None:
+        """How many records there are, whatever they hold; None where that cannot be asked for.
+
+        Raises:
+            Unreachable: no answer
+            StorageError: it refuses
+        """
+        ...
+
     def read(self, ids: Sequence[SourceId], run: str | None = None) -> dict[SourceId, Found]:
         """What the store holds now under each of these ids; those it does not have are left out.
 

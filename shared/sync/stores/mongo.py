@@ -116,6 +116,11 @@ class MongoStore:
         """Why no MongoDB document can hold this label, or None."""
         return cannot_hold(label, MOST_BYTES)
 
+    def count(self) -> int:
+        """How many records there are; see `Store.count`."""
+        with self._explaining("read"):
+            return self._records.count_documents({})
+
     def read(self, ids: Sequence[SourceId], run: str | None = None) -> dict[SourceId, Found]:
         """What the store holds now under each of these ids; see `Store.read`."""
         asked: dict[Any, list[SourceId]] = {}

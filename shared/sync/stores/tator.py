@@ -118,6 +118,18 @@ class TatorStore:
 
     # --- reading ---
 
+    def count(self) -> int | None:
+        """How many labels there are; see `Store.count`. How whole images are counted is not recorded."""
+        if self._settings.media:
+            return None
+        place = self._place()
+        reply = self._api.ask("GET", f"LocalizationCount/{place.project}", self._query(place))
+        if not reply.ok:
+            raise refused(self._api, "read", reply)
+        if not isinstance(reply.body, int):
+            raise self._api.unknown("the answer is no number")
+        return reply.body
+
     def read(self, ids: Sequence[SourceId], run: str | None = None) -> dict[SourceId, Found]:
         """What the store holds now under each of these ids; see `Store.read`. Tator keeps no run's name."""
         asked: dict[str, list[SourceId]] = defaultdict(list)
@@ -361,11 +373,8 @@ class TatorStore:
         place = self._place()
         query = self._query(place)
         line = f"{self.name}: {place.said}"
-        if not self._settings.media:  # how whole images are counted is not recorded
-            count = self._api.ask("GET", f"LocalizationCount/{place.project}", query)
-            if not count.ok:
-                raise refused(self._api, "read", count)
-            line += f"; {count.body:,} localizations"
+        if (count := self.count()) is not None:
+            line += f"; {count:,} localizations"
         # Whole rows, since only those say what the user may do with them.
         few = self._api.ask("PUT", f"{self._list}/{place.project}", query | {"start": 0, "stop": FEW}, {})
         if not few.ok:

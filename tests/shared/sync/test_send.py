@@ -54,6 +54,9 @@ class Between:
     def refuses(self, label: str) -> str | None:
         return self.store.refuses(label)
 
+    def count(self) -> int | None:
+        return self.store.count()
+
     def read(self, ids: Sequence[SourceId], run: str | None = None) -> dict[SourceId, Found]:
         self.reads += 1
         self.before_read(self.reads)
