@@ -32,7 +32,10 @@ MOST_BYTES = 4 << 20  # of the rows of one chunk; MongoDB takes documents of 16 
 MOST_FOUND = 6 << 20  # of what the store was found to hold, in one chunk's outcomes
 MOST_REASONS = 3 << 20  # of their reasons
 MOST_ROWS = 5_000  # of one chunk
-CSV = ("at", "run", "by", "store", "dataset", "label_field", "sample_id", "source_id", "from", "to", "status", "reason")
+CSV = (
+    *("at", "run", "by", "store", "dataset", "label_field", "sample_id", "source_id", "from", "to", "status", "reason"),
+    "row",
+)
 
 # Of a chunk: who settled it saw no trace of its write.
 _UNSEEN = {"outcomes": {"$not": {"$elemMatch": {"$or": [{"status": str(Status.DONE)}, {"written": True}]}}}}
@@ -281,8 +284,9 @@ def rows_csv(chunks: Iterable[Chunk]) -> str:
     """The history that chunks tell, as CSV (RFC 4180) with one line a row and the columns of `CSV`.
 
     `from` is the label that the store was to hold before, `to` the one it was to hold after, `status` what came
-    of it ("" where a crash left that open). Labels stand as they are, byte for byte: a spreadsheet takes one
-    that begins with "=", "+", "-" or "@" for a formula unless it is told to import the column as text.
+    of it ("" where a crash left that open), `row` the new id of the record where a write gave it one. Labels stand as
+    they are, byte for byte: a spreadsheet takes one that begins with "=", "+", "-" or "@" for a formula unless it is
+    told to import the column as text.
     """
     text = io.StringIO(newline="")
     out = csv.writer(text)
@@ -297,7 +301,10 @@ def rows_csv(chunks: Iterable[Chunk]) -> str:
             chunk.label_field,
         )
         for index, row in enumerate(chunk.rows):
-            end = (chunk.outcomes[index].status, chunk.outcomes[index].reason) if chunk.outcomes else ("", "")
+            end: tuple[Any, ...] = ("", "", "")
+            if chunk.outcomes:
+                outcome = chunk.outcomes[index]
+                end = (outcome.status, outcome.reason, outcome.row)
             out.writerow((*head, row.sample, row.source, row.expected, row.wanted, *end))
     return text.getvalue()
 

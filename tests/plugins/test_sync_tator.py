@@ -1,5 +1,8 @@
 """The loop of labels with a Tator server as the database of record, through FiftyOne's executor and worker."""
 
+import csv
+from pathlib import Path
+
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
@@ -175,7 +178,8 @@ def test_localizations_without_an_roi_are_counted_in_one_request(plankton, tator
     assert "3 records of the store have no ROI here" in pulled["message"]
 
 
-def test_where_old_rows_are_kept_the_journal_has_the_new_ids(plankton, tator, registry, monkeypatch):
+def test_where_old_rows_are_kept_the_journal_has_the_new_ids(plankton, tator, registry, monkeypatch, tmp_path):
+    monkeypatch.setenv("MBARI_ARTIFACTS", str(tmp_path))
     monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more="in_place=0&timeout=2"))
     run("pull_labels", plankton, apply=True)
     plankton.limit(2).tag_samples("Metridia")
@@ -187,6 +191,8 @@ def test_where_old_rows_are_kept_the_journal_has_the_new_ids(plankton, tator, re
     marks = {element(n): tator.rows(element(n)) for n in range(3)}
     assert {source: len(rows) for source, rows in marks.items()} == dict.fromkeys(marks, 2)
     assert noted == {source: rows[-1].id for source, rows in marks.items()}
+    with Path(run("export_history", plankton, what="sent")["csv"]).open(newline="", encoding="utf-8") as file:
+        assert {row["source_id"]: int(row["row"]) for row in csv.DictReader(file)} == noted
     assert [rows[0].attributes["Label"] for rows in marks.values()] == ["Calanus"] * 3
     plankton.reload()
     assert result(delegate("@mbari/sync_back/sync_back", plankton))["corrections"] == 0

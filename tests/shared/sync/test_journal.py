@@ -186,7 +186,7 @@ def test_the_runs_of_a_dataset_are_listed_newest_first(db: Any) -> None:
 def test_the_history_is_csv_that_a_program_reads_back_byte_for_byte(db: Any) -> None:
     journal = Journal(db)
     chunk = journal.intend([row(n, expected=text, wanted=text[::-1]) for n, text in enumerate(ODD)], **ABOUT)
-    journal.settle(chunk, [Outcome(Status.CONFLICT, None, text) for text in ODD])
+    journal.settle(chunk, [Outcome(Status.CONFLICT, None, text, row=n or None) for n, text in enumerate(ODD)])
     open_ = journal.intend(rows(1), **ABOUT)
     read = list(csv.DictReader(io.StringIO(rows_csv(journal.of_run("run 1")), newline="")))
     assert [(r["from"], r["to"], r["reason"]) for r in read[:-1]] == [(text, text[::-1], text) for text in ODD]
@@ -203,7 +203,9 @@ def test_the_history_is_csv_that_a_program_reads_back_byte_for_byte(db: Any) -> 
         "to": ODD[0][::-1],
         "status": "conflict",
         "reason": ODD[0],
+        "row": "",
     }
+    assert (read[1]["row"], read[-1]["row"]) == ("1", "")
     assert (read[-1]["at"], read[-1]["status"]) == (open_.at.isoformat(timespec="milliseconds"), "")
 
 
