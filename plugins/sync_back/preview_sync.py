@@ -109,8 +109,11 @@ def show(field: Any, view: Any, lines: list[Line], edited: list[dict[str, Any]])
 
 def store_warning(form: Form) -> None:
     """Says what is missing here, though the worker may have it."""
-    if not secrets(form.ctx).get("MBARI_LABEL_STORE"):
+    given = secrets(form.ctx)
+    if not given.get("MBARI_LABEL_STORE"):
         form.warning("MBARI_LABEL_STORE is not set here: unless the worker has it, there is no store to ask.")
+    elif given["MBARI_LABEL_STORE"].strip().lower().startswith("tator") and not given.get("MBARI_LABEL_STORE_TOKEN"):
+        form.warning("MBARI_LABEL_STORE_TOKEN is not set here: unless the worker has it, Tator lets nobody in.")
 
 
 def _message(lines: list[Line], edited: list[dict[str, Any]], store: str, marker: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.sync.journal import Journal
 from tests.shared.sync.stores.tators import Troubled, element, uri
-from tests.worker import delegate, error, result, schedule, wait, worker
+from tests.worker import delegate, error, form, result, schedule, wait, worker
 
 NAMES = ["Calanus", "Metridia", "Pseudo-nitzschia", "cafe\u0301, 'x' 100%\t"]
 
@@ -97,6 +97,18 @@ def test_a_sync_is_reverted_and_a_lost_answer_is_no_conflict(plankton, tator):
     reverted = result(delegate("@mbari/sync_back/revert_sync", plankton, run=done["run"]))
     assert [tator.labels(element(n)) for n in range(4)] == [["Oithona"], *[["Calanus"]] * 3]
     assert reverted["counts"] == {"reverted": 3, "left": 1}
+
+
+def test_a_form_says_that_the_token_is_missing(plankton, tator, monkeypatch):
+    def warned():
+        return [text for text in form("@mbari/sync_back/sync_back", plankton) if "MBARI_LABEL_STORE" in text]
+
+    assert warned() == []
+    monkeypatch.delenv("MBARI_LABEL_STORE_TOKEN")
+    (said,) = warned()
+    assert said.startswith("MBARI_LABEL_STORE_TOKEN is not set here")
+    with pytest.raises(Exception, match="The token of the label store is missing"):
+        run("preview_sync", plankton)
 
 
 def test_the_token_is_in_no_record_of_a_run(plankton, tator, registry):
