@@ -63,9 +63,13 @@ class Form:
         default = self._params.model_fields[name].get_default(call_default_factory=True)
         return None if default is PydanticUndefined else default
 
-    def target(self, view: Any) -> None:
-        """Lets the person choose the samples (selection, view or dataset), and says how many `view` has."""
-        from .samples import state
+    def target(self, view: Any) -> bool:
+        """Lets the person choose the samples (selection, view or dataset), and says how many `view` has.
+
+        Returns:
+            whether these are samples that an operator can work on
+        """
+        from .samples import not_samples, state
 
         self.inputs.view_target(self.ctx)
         # The App may lose the selection while a form is open, and the target would silently become the whole dataset.
@@ -74,6 +78,9 @@ class Form:
         self.inputs.int(SELECTED, default=len(self.ctx.selected), view=unseen)
         if gone := lost_selection(self.ctx):
             self.error(gone)
+        if problem := not_samples(view):
+            self.error(problem)
+            return False
         of = view._root_dataset.count()
         count = cached(("count", *state(view)), view.count)
         self._all = count == of and not self.ctx.selected
@@ -81,6 +88,7 @@ class Form:
             self.error("There is no sample in the chosen view; choose another target.")
         else:
             self.notice(f"Works on all {of:,} ROIs." if count == of else f"Works on {count:,} of {of:,} ROIs.")
+        return True
 
     def warn_of_all(self) -> None:
         """Says so where nothing was chosen, and the whole dataset is the target of something that changes much."""

@@ -24,6 +24,7 @@ from .errors import InputError, SuiteError
 from .forms import Form, lost_selection, show_table
 from .parameters import validate
 from .runs import Monitor, Run
+from .samples import not_samples
 
 SECRETS = (
     "MBARI_ARTIFACTS",
@@ -162,9 +163,7 @@ class SuiteOperator(foo.Operator):
         form = Form(ctx, self.Params)
         if self.spec.needs_dataset and ctx.dataset is None:
             form.error("Open a dataset first.")
-        else:
-            if self.spec.target:
-                form.target(target_view(ctx))
+        elif not self.spec.target or form.target(target_view(ctx)):
             self.form(form)
             form.check()
         return types.Property(form.inputs, view=types.View(label=self.spec.label))
@@ -210,6 +209,8 @@ class SuiteOperator(foo.Operator):
         if self.spec.target and (gone := lost_selection(ctx)):
             raise InputError(gone)
         view = target_view(ctx) if self.spec.target else None
+        if view is not None and (problem := not_samples(view)):
+            raise InputError(problem)
         if self.spec.at_once and nothing_chosen(ctx, view):
             raise InputError(f"{self.spec.label}: select ROIs or open a view first; this is not for a whole dataset.")
         db = odm.get_db_conn()

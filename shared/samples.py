@@ -31,6 +31,15 @@ DATED = (fo.DateField, fo.DateTimeField)
 SLICED = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, *DATED)  # what has slices, see `slices.values`
 
 
+def not_samples(view: SampleCollection) -> str | None:
+    """Why nothing can be done to what a view shows, if so: patches, clips, frames and groups have ids of their own."""
+    if view._is_generated:
+        return "This view shows parts of samples; open the samples themselves."
+    if view._is_dynamic_groups:
+        return "This view shows groups of samples; open the samples themselves."
+    return None
+
+
 def ids(view: SampleCollection) -> np.ndarray:
     """The ids of the view's samples in its order, shape (N,), 12 bytes each."""
     # A cursor instead of `view.values("_id")`, which holds every id as an object: 600 bytes a sample at its peak.
@@ -273,7 +282,7 @@ def open_view(name: str) -> SampleCollection:
     """The samples that `dataset` or `dataset/saved view` names.
 
     Raises:
-        InputError: there is no such dataset or saved view
+        InputError: there is no such dataset or saved view, or it shows no samples
     """
     if fo.dataset_exists(name):
         return fo.load_dataset(name).view()
@@ -284,7 +293,10 @@ def open_view(name: str) -> SampleCollection:
     if not dataset.has_saved_view(view_name):
         have = ", ".join(dataset.list_saved_views()) or "none"
         raise InputError(f"The dataset {dataset_name!r} has no saved view {view_name!r} (it has: {have}).")
-    return dataset.load_saved_view(view_name)
+    view = dataset.load_saved_view(view_name)
+    if problem := not_samples(view):
+        raise InputError(f"{name}: {problem}")
+    return view
 
 
 def labelled_rows(

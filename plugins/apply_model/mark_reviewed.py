@@ -54,7 +54,8 @@ class MarkReviewed(SuiteOperator):
             changed += len(ids)
             job.run.progress(changed, wrong, "Tagging ROIs")
         counts = {"samples": total, "changed": changed, "already": total - wrong}
-        if job.shown.count() < job.dataset.count():  # a view, from which they may have gone by now
+        # A view of samples, from which they may have gone by now.
+        if not samples.not_samples(job.shown) and job.shown.count() < job.dataset.count():
             counts["left"] = job.shown.match_tags(selected.DONE, bool=False).count()
         return {"message": _message(counts, clear), "counts": counts}
 

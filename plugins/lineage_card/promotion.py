@@ -130,8 +130,8 @@ def golden_set(dataset: Any, name: str, label_field: str) -> Golden:
     from .shared.promoting import Golden
 
     view = dataset.load_saved_view(name) if dataset.has_saved_view(name) else dataset.match_tags(name)
-    if view._is_generated:
-        raise InputError(f"The golden set {name!r} is a view of patches or frames: save one of whole samples.")
+    if samples.not_samples(view):
+        raise InputError(f"The golden set {name!r} is a view of patches or frames, or of groups: save one of samples.")
     columns = {"uri": "filepath", "label": f"{label_field}.label", "tags": "tags"}
     table = samples.read(view, columns)
     labels = [label or "" for label in table["label"]]

@@ -65,6 +65,16 @@ def test_a_whole_dataset_is_marked_only_where_that_was_said(waiting):
     assert mark(waiting, view_target="DATASET")["counts"]["changed"] == 6
 
 
+def test_patches_are_not_samples(waiting):
+    waiting.add_sample_field("boxes", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    waiting.set_values("boxes", [fo.Detections(detections=[fo.Detection(label="a")]) for _ in range(6)])
+    patches = waiting.to_patches("boxes")
+    with pytest.raises(ExecutionError, match="This view shows parts of samples; open the samples themselves"):
+        mark(patches)
+    assert waiting.match_tags("reviewed").count() == 0
+    assert mark(patches, view_target="DATASET")["counts"] == {"samples": 6, "changed": 6, "already": 0}
+
+
 def test_the_sidebars_filters_count_in_a_saved_view_as_well(waiting):
     """FiftyOne's `ctx.view` drops them there, so that one click would mark what nobody has seen."""
     name = "review: all"

@@ -1,5 +1,6 @@
 """The base of all operators, through FiftyOne's executor and its real delegated worker."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 from bson import ObjectId
-from fiftyone.operators.executor import ExecutionError
+from fiftyone.operators.executor import ExecutionError, resolve_type
+from fiftyone.operators.registry import OperatorRegistry
 
 from shared import runs
 from shared.forms import SELECTED
@@ -107,6 +109,29 @@ def test_the_target_is_the_explicit_one_else_the_selection_else_the_view(samples
     explicit = run_now(samples, view=view, selected=[ids[0]], params={"view_target": "DATASET"})
     assert explicit["count"] == 6
     assert run_now(samples, view=view, selected=[ids[0]], params={"view_target": "CURRENT_VIEW"})["count"] == 3
+
+
+def test_views_of_parts_or_groups_of_samples_are_no_target(samples):
+    samples.add_sample_field("boxes", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    samples.set_values("boxes", [fo.Detections(detections=[fo.Detection(label="a")]) for _ in samples])
+    patches, groups = samples.to_patches("boxes"), samples.group_by("tags")
+    for view, what in ((patches, "parts"), (patches.limit(1), "parts"), (groups, "groups")):
+        sentence = f"This view shows {what} of samples; open the samples themselves."
+        for more in ({}, {"selected": view.values("id")[:1]}):
+            with pytest.raises(ExecutionError, match=sentence):
+                run_now(samples, view=view, **more)
+        assert drawn(view) == ["view_target", "_selected", sentence]
+        assert run_now(samples, view=view, params={"view_target": "DATASET"})["count"] == 6
+    assert "how" in drawn(samples.view())
+    one = groups.get_dynamic_group(["even"])  # what the App shows of an opened group
+    assert run_now(samples, view=one)["count"] == 3
+
+
+def drawn(view):
+    """What a form draws on a view: the names of its inputs, and its error in words."""
+    request = {"dataset_name": view._root_dataset.name, "view": view._serialize(), "params": {}}
+    inputs = asyncio.run(resolve_type(OperatorRegistry(), URI, request)).to_json()["type"]["properties"]
+    return [one["error_message"] if name.startswith("_problem") else name for name, one in inputs.items()]
 
 
 def test_a_selection_that_got_lost_while_the_form_was_open_is_not_taken_for_the_whole_dataset(samples):

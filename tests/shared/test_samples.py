@@ -143,6 +143,9 @@ def test_views_by_name(labelled):
         samples.open_view(f"{labelled.name}/other")
     with pytest.raises(InputError, match="There is no dataset"):
         samples.open_view("no such dataset")
+    labelled.save_view("groups", labelled.group_by("filepath"))
+    with pytest.raises(InputError, match="groups: This view shows groups of samples; open the samples themselves"):
+        samples.open_view(f"{labelled.name}/groups")
 
 
 def test_facts_about_a_dataset_are_kept_beside_other_people_s(labelled):
