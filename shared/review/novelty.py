@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runs import Monitor
-from .spread import TILE, Rows, nearest
+from .spread import CLOSE, COPY, TILE, Rows, nearest, pairs
 
 REFERENCE = 5_000  # labelled rows that all predictions are compared with; what seems far, with all of them
 CLOSER = 10_000  # rows that are compared with all labelled ones: more than are ever chosen as novel
@@ -23,7 +23,8 @@ class Novelty:
     Attributes:
         distance: cosine distance to the nearest labelled row, float32 (N,); NaN where it is not known. Of rows beyond
             `far` it is that to the nearest of all; of the others at most `far`
-        far: the distance from which a row is far: 99 of 100 labelled rows are nearer to another labelled one
+        far: the distance from which a row is far: 99 of 100 labelled rows are nearer to another labelled one that is
+            no copy of theirs, such as the next frame of the same animal
     """
 
     distance: np.ndarray
@@ -69,9 +70,13 @@ def novelty(vectors: Rows, labelled: Rows, seed: int = 51, monitor: Monitor | No
 
 
 def _usual(reference: np.ndarray, random: np.random.Generator) -> float:
-    """The distance that 99 of 100 labelled rows have at most from the nearest other one."""
+    """The distance that 99 of 100 labelled rows have at most from the nearest other one that is no copy."""
     some = random.choice(len(reference), min(MEASURED, len(reference)), replace=False)
     similarity = reference[some] @ reference.T
     similarity[np.arange(len(some)), some] = -np.inf
+    # Not a part of `far_apart`, which may be a part of the median: ROIs of one class can be that much alike.
+    similarity[1 - similarity < COPY * np.quantile(pairs(reference), CLOSE)] = -np.inf
+    distance = 1 - similarity.max(axis=1)
+    distance = distance[np.isfinite(distance)]
     # As a float32, for distances are held against it.
-    return float(np.float32(np.quantile(1 - similarity.max(axis=1), USUAL)))
+    return float(np.float32(np.quantile(distance, USUAL))) if len(distance) else 0.0

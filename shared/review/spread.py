@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 PAIRS = 1_000  # rows whose distances say what is near
+CLOSE = 0.05  # this share of the pairs is nearer than what is far
 COPY = 0.25  # of what is far: nearer ones count as the same animal
 TILE = 2_048  # rows in memory at a time; of 384 numbers each, 3 MB, and the similarities of two tiles 16 MB
 CELL = 10  # rows drawn at random for each one that is taken of them
@@ -110,12 +111,17 @@ def far_apart(vectors: Rows) -> float:
 
     It is what 5 % of the pairs are nearer than; where one kind of animal is much of all, a quarter of the median.
     """
+    between = pairs(vectors)
+    if not len(between):
+        return 1.0
+    return max(float(np.quantile(between, CLOSE)), float(np.median(between)) / 4, 1e-6)
+
+
+def pairs(vectors: Rows) -> np.ndarray:
+    """The distances between each two of 1,000 of these unit rows, (P,); none of fewer than two rows."""
     some = vectors[np.linspace(0, len(vectors) - 1, min(PAIRS, len(vectors))).astype(int)]
     some = some[some.any(axis=1)]
-    if len(some) < 2:
-        return 1.0
-    between = (1 - some @ some.T)[np.triu_indices(len(some), 1)]
-    return max(float(np.quantile(between, 0.05)), float(np.median(between)) / 4, 1e-6)
+    return (1 - some @ some.T)[np.triu_indices(len(some), 1)]
 
 
 def sample(rows: np.ndarray, count: int, vectors: Rows | None, random: np.random.Generator) -> np.ndarray:

@@ -31,6 +31,26 @@ def test_another_kind_is_far_and_few_of_the_known_ones_are(labelled, others):
     assert np.isnan(found.distance[310])
 
 
+@pytest.mark.parametrize("frames", [5, 40])
+def test_frames_of_one_labelled_animal_do_not_make_everything_else_far(frames):
+    rng = np.random.default_rng(0)
+    animals = np.repeat(np.eye(16)[:3], 60, axis=0) + rng.normal(0, 0.1, (180, 16))
+    labelled = np.repeat(animals[::2], frames, axis=0)
+    labelled = spread.unit_rows(labelled + rng.normal(0, 0.001, labelled.shape))
+    alike, unlike = animals[1::2], np.eye(16)[3:4] + rng.normal(0, 0.1, (10, 16))
+    found = novelty.novelty(spread.unit_rows(np.concatenate([alike, unlike])), labelled)
+    far = found.distance > found.far
+    assert far[:90].mean() < 0.06
+    assert far[90:].all()
+
+
+def test_labels_that_are_all_one_animal_are_no_error(others):
+    for noise in (0, 1e-4):
+        same = spread.unit_rows(np.ones((30, 16)) + np.random.default_rng(0).normal(0, noise, (30, 16)))
+        found = novelty.novelty(others, same)
+        assert (found.distance[:310] > found.far).all()
+
+
 def test_what_seems_far_from_a_sample_is_compared_with_all(labelled, others, monkeypatch):
     monkeypatch.setattr(novelty, "REFERENCE", 30)
     found = novelty.novelty(others, labelled)
