@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
     from .review.select import Predictions
 
 UNPREDICTED = "without a prediction"
+UNSURE = "without a confidence"
+OUTSIDE = "with a confidence outside 0 to 1"
 MODEL_KNOWS = "learned from (train, val)"
 SIZE = 5_000  # samples read at a time: of 200 logits each, 8 MB
 MOST_VAL = 20_000  # predictions that the temperature is found with
+UNLIKE = 0.01  # of the predictions at most are not the class with the largest logit: a person has changed them
+STORE = "'Apply a classifier' stores all of them where 'store logits' is ticked."
+
+
+class Unfit(InputError):
+    """The logits are not in the order of the classes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Scale:
 
     Attributes:
         temperature: what the logits are divided by; None where the confidences are used as they are
-        measured: how far the probabilities could be believed before and after, where that is known
+        measured: how far the probabilities can be believed, before and after, where that is known
         why_not: why nothing was calibrated, as a sentence
     """
 
@@ -119,26 +127,72 @@ def labels(dataset: Any, field: str) -> dict[str, int]:
 
 
 def calibrate(dataset: Any, view: Any, params: Any, classes: Sequence[str]) -> Scale:
-    """The temperature of the logits, found on the labelled ROIs of val; or why the confidences are used as they are."""
+    """The temperature of the logits, found on the labelled ROIs of val; or why the confidences are used as they are.
+
+    Args:
+        dataset: the dataset
+        view: what is chosen from
+        params: those of the selection
+        classes: those that the field's writer says that it has, in the order of the logits; none where it says nothing
+    """
     from .review import calibration
 
     field = params.prediction_field
     predicted = view.exists(f"{field}.label").count()
+    if not classes and view.exists(f"{field}.logits").limit(1).count():
+        return unfit(field, "what wrote it does not say the order of the classes")
     stored = view.exists(f"{field}.logits").count()
     if stored < predicted:
         return Scale(
             why_not=f"Not calibrated: {field!r} has logits of {stored:,} of {predicted:,} predictions, so the "
-            "confidences are used as they are; 'Apply a classifier' stores all of them where 'store logits' is ticked."
+            f"confidences are used as they are; {STORE}"
         )
     val = dataset.match_tags("val").exists(f"{field}.logits").take(MOST_VAL, seed=params.seed)
-    rows = samples.read(val, {"label": f"{params.label_field}.label", "logits": f"{field}.logits"})
+    columns = {"predicted": f"{field}.label", "label": f"{params.label_field}.label", "logits": f"{field}.logits"}
+    rows = samples.read(val, columns)
     number = {name: i for i, name in enumerate(classes)}
-    have = [i for i, label in enumerate(rows["label"]) if label in number and len(rows["logits"][i]) == len(classes)]
+    have = [i for i, label in enumerate(rows["label"]) if label in number and rows["predicted"][i] is not None]
+    if (problem := _misfit(rows, have, classes)) is not None:
+        return unfit(field, problem)
     if not have:
         return Scale(1.0, why_not="Not calibrated: no ROI that is tagged val has a label and logits.")
     labels = np.array([number[rows["label"][i]] for i in have])
     found = calibration.calibrate(np.stack([rows["logits"][i] for i in have]), labels)
-    return Scale(found.temperature, found)
+    if found.after < found.before:
+        return Scale(found.temperature, found)
+    return Scale(
+        1.0,
+        replace(found, temperature=1.0, after=found.before),
+        f"Not calibrated: the temperature that fits the {found.images:,} ROIs of val best, {found.temperature:.2f}, "
+        f"does not lower the calibration error ({100 * found.before:.1f} % before, {100 * found.after:.1f} % after), "
+        "so the probabilities are left as they are.",
+    )
+
+
+def unfit(field: str, why: str) -> Scale:
+    """The scale of predictions whose logits cannot be used."""
+    return Scale(
+        why_not=f"Not calibrated: the logits in {field!r} are not used, because {why}; the confidences are used as "
+        "they are."
+    )
+
+
+def _misfit(batch: Mapping[str, list[Any]], rows: Sequence[int], classes: Sequence[str]) -> str | None:
+    """Why the logits of some rows of a batch cannot be in the order of the classes, if so."""
+    if not rows:
+        return None
+    found = [batch["logits"][i] for i in rows]
+    if any(logits is None or len(logits) != len(classes) for logits in found):
+        return f"there are not {len(classes):,} of each, as there are classes"
+    logits = np.stack(found)
+    if not np.isfinite(logits).all():
+        return "some are not numbers"
+    number = {name: i for i, name in enumerate(classes)}
+    given = np.array([number.get(batch["predicted"][i], -1) for i in rows])
+    unlike = int(((given < 0) | (logits[np.arange(len(rows)), given] < logits.max(axis=1))).sum())
+    if (given < 0).any() or unlike > max(1, UNLIKE * len(rows)):
+        return f"of {len(rows):,} predictions that were compared, {unlike:,} are not the class with the largest logit"
+    return None
 
 
 def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table | None:
@@ -147,6 +201,7 @@ def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table 
     None if it was stopped.
 
     Raises:
+        Unfit: the logits are not in the order of the classes
         InputError: there is no prediction, or none that may be chosen
     """
     from .review import select
@@ -163,9 +218,11 @@ def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table 
     done = 0
     for batch in samples.batches(job.view, columns, SIZE):
         learned = np.zeros(len(batch["id"]), bool) if known is None else known(batch)
-        why = [_why_not(batch, i, bool(learned[i]), params) for i in range(len(batch["id"]))]
+        why = [_why_not(batch, i, bool(learned[i]), params, scale) for i in range(len(batch["id"]))]
         left_out.update(reason for reason in why if reason)
         if have := [i for i, reason in enumerate(why) if reason is None]:
+            if scale.temperature is not None and (problem := _misfit(batch, have, classes)):
+                raise Unfit(problem)
             part = _part(batch, have, number, scale.temperature, rare)
             part["ids"] = samples.packed([batch["id"][i] for i in have])
             part["unclustered"] = np.array([bool(params.cluster_field) and batch["cluster"][i] is None for i in have])
@@ -179,7 +236,7 @@ def read(job: Job, classes: list[str], scale: Scale, rare: np.ndarray) -> Table 
             f"No ROI of the target has a prediction in {params.prediction_field!r}: run 'Apply a classifier' first."
         )
     if not parts:
-        raise InputError(f"There is nothing to choose from: {because(left_out)}.")
+        raise InputError(_nothing(params, left_out))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     ids, unclustered = joined.pop("ids"), joined.pop("unclustered")
     predictions = select.Predictions(list(number), rare=rare, **joined)
@@ -198,7 +255,18 @@ def because(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {why}" for why, count in sorted(left_out.items(), key=lambda item: -item[1]))
 
 
-def _why_not(batch: Mapping[str, list[Any]], row: int, learned: bool, params: Any) -> str | None:
+def _nothing(params: Any, left_out: Mapping[str, int]) -> str:
+    """Why there is nothing to choose from, and what to do."""
+    said = f"There is nothing to choose from: {because(left_out)}."
+    if left_out.get(UNSURE) or left_out.get(OUTSIDE):
+        said += (
+            f" Confidences in {params.prediction_field!r} have to be there and from 0 to 1: divide percentages by 100, "
+            "or run 'Apply a classifier', which writes them."
+        )
+    return said
+
+
+def _why_not(batch: Mapping[str, list[Any]], row: int, learned: bool, params: Any, scale: Scale) -> str | None:
     """Why an ROI must not be chosen, if it must not."""
     if batch["predicted"][row] is None:
         return UNPREDICTED
@@ -209,7 +277,16 @@ def _why_not(batch: Mapping[str, list[Any]], row: int, learned: bool, params: An
         return MODEL_KNOWS
     if samples.UNREADABLE in tagged:
         return "unreadable"
-    return "labelled before" if params.only_unlabelled and batch["label"][row] else None
+    if params.only_unlabelled and batch["label"][row]:
+        return "labelled before"
+    return None if scale.temperature is not None else _unusable(batch["confidence"][row])
+
+
+def _unusable(confidence: float | None) -> str | None:
+    """Why nothing can be said of a prediction by its confidence alone, if so."""
+    if confidence is None:
+        return UNSURE
+    return None if 0 <= confidence <= 1 else OUTSIDE
 
 
 def _part(
@@ -224,16 +301,8 @@ def _part(
 
     predicted = np.array([number.setdefault(batch["predicted"][i], len(number)) for i in have], np.int64)
     if temperature is None:
-        given = [batch["confidence"][i] for i in have]
-        confidence = np.array([1.0 if value is None else value for value in given], np.float32)
-        return {"predicted": predicted, "confidence": confidence}
-    logits = [batch["logits"][i] for i in have]
-    lengths = {0 if row is None else len(row) for row in logits}
-    if len(lengths) > 1 or predicted.max() >= max(lengths):
-        raise InputError(
-            "The stored logits do not fit the classes that are predicted: apply the classifier again, to a new field."
-        )
-    probabilities = calibration.apply(np.stack(logits), temperature)
+        return {"predicted": predicted, "confidence": np.array([batch["confidence"][i] for i in have], np.float32)}
+    probabilities = calibration.apply(np.stack([batch["logits"][i] for i in have]), temperature)
     return {"predicted": predicted, **select.summarise(probabilities, predicted, rare)}
 
 
@@ -248,8 +317,10 @@ def spot_checks(dataset: Any, params: Any, classes: Sequence[str], scale: Scale)
     number = {name: i for i, name in enumerate(classes)}
     for batch in samples.batches(view, columns, SIZE):
         have = [i for i, name in enumerate(batch["predicted"]) if name in number]
-        if scale.temperature is not None:
-            have = [i for i in have if batch["logits"][i] is not None]
+        if scale.temperature is None:
+            have = [i for i in have if _unusable(batch["confidence"][i]) is None]
+        else:
+            have = [i for i in have if _misfit(batch, [i], classes) is None]
         if not have:
             continue
         part = _part(batch, have, number, scale.temperature, np.zeros(0, np.int64))

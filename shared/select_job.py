@@ -75,8 +75,12 @@ def refusal(dataset: Any, predictions: str, label_field: str, clusters: str | No
 
 def classes_of(dataset: Any, field: str) -> list[str]:
     """The classes of a prediction field, in the order of its logits where that is known."""
-    info = dataset.get_field(field).info or {}
-    return list(info.get("classes") or dataset.classes.get(field) or sorted(dataset.distinct(f"{field}.label")))
+    return in_order(dataset, field) or list(dataset.classes.get(field) or sorted(dataset.distinct(f"{field}.label")))
+
+
+def in_order(dataset: Any, field: str) -> list[str]:
+    """The classes in the order of the logits, as this suite says it with the predictions; none where it is not said."""
+    return list((dataset.get_field(field).info or {}).get("classes") or [])
 
 
 def work(job: Job) -> Outcome | None:
@@ -95,11 +99,15 @@ def work(job: Job) -> Outcome | None:
         raise InputError(problem)
     run.progress(0, 0, "Calibrating")
     classes = classes_of(dataset, params.prediction_field)
-    scale = select_data.calibrate(dataset, job.view, params, classes)
+    scale = select_data.calibrate(dataset, job.view, params, in_order(dataset, params.prediction_field))
     known = select_data.labels(dataset, params.label_field)
     counts = known or job.view.count_values(f"{params.prediction_field}.label")
     rare = select.rare_classes(classes, counts, params.rare_classes, params.rare_share)
-    table = select_data.read(job, classes, scale, rare)
+    try:
+        table = select_data.read(job, classes, scale, rare)
+    except select_data.Unfit as why:
+        scale = select_data.unfit(params.prediction_field, str(why))
+        table = select_data.read(job, classes, scale, rare)
     if table is None:
         return None
     of = table.predictions

@@ -133,7 +133,7 @@ def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> 
     ]
     if table.left_out:
         said.append(f"Left out: {select_data.because(table.left_out)}.")
-    if found is not None:
+    if found is not None and not outcome.scale.why_not:
         said.append(
             f"Calibrated on {found.images:,} ROIs of val: temperature {found.temperature:.2f}, calibration error "
             f"{100 * found.before:.1f} % before and {100 * found.after:.1f} % after. The bound and the reasons speak "

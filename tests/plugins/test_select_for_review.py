@@ -109,6 +109,31 @@ def test_the_model_is_calibrated_on_val_and_that_is_said(predicted):
     assert sum(r["confident"] for r in done["precision_by_class"]) < sure
 
 
+def test_a_temperature_that_does_not_help_is_not_used_and_that_is_said(predicted):
+    # The likeliest temperature is not the one with the smallest error: here a few are wrong, and the surest of all.
+    rng = np.random.default_rng(0)
+    truth = np.array([CLASSES.index(of) for of in predicted.match_tags("val").values("ground_truth.label")])
+    logits = 4 * np.eye(3)[truth]
+    wrong = rng.choice(LABELLED, 4, replace=False)
+    logits[wrong] = 9 * np.eye(3)[(truth[wrong] + 1) % 3]
+    ids = predicted.match_tags("val").values("id")
+    best = logits.argmax(axis=1)
+    sure = calibration.apply(logits, 1.0)
+    samples.write_labels(predicted, "pred", ids, [CLASSES[i] for i in best], sure.max(axis=1), logits.astype("float32"))
+    found = calibration.calibrate(logits, truth)
+    assert found.after > found.before
+    done = choose(predicted)
+    assert f"({100 * found.before:.1f} % before, {100 * found.after:.1f} % after)" in done["message"]
+    assert "left as they are" in done["message"]
+    assert "Calibrated on" not in done["message"]
+    (row,) = done["calibration"]
+    assert (row["temperature"], row["calibration error before"]) == (1, row["after"])
+    for said, label, confidence in zip(
+        *predicted.match_tags("review").values(["review_reason", "pred.label", "pred.confidence"]), strict=True
+    ):
+        assert f"{label} ({confidence:.2f})" in said
+
+
 def test_without_logits_the_confidences_are_used_and_that_is_said(predicted):
     some = predicted.match_tags("val", bool=False).limit(5)
     some.set_values("pred.logits", [None] * 5)
@@ -124,6 +149,65 @@ def test_without_labels_of_val_the_logits_are_used_as_they_are(predicted):
     done = choose(predicted)
     assert "no ROI that is tagged val has a label and logits" in done["message"]
     assert any(" or " in reason for reason in predicted.match_tags("review").values("review_reason"))
+
+
+def says_of_classes(dataset, classes):
+    field = dataset.get_field("pred")
+    field.info = {samples.MODEL: "a/1"} | ({"classes": classes} if classes else {})
+    field.save()
+    dataset.classes = {}
+    dataset.save()
+
+
+@pytest.mark.parametrize(
+    ("classes", "why"),
+    [
+        (None, "what wrote it does not say the order of the classes"),
+        (sorted(CLASSES), "are not the class with the largest logit"),
+        ([*CLASSES, "Metridia"], "there are not 4 of each"),
+    ],
+    ids=["unknown", "another order", "length"],
+)
+@pytest.mark.parametrize("val", [True, False], ids=["val", "no val"])
+def test_logits_are_used_only_where_their_order_is_known(predicted, classes, why, val):
+    if not val:
+        predicted.untag_samples("val")
+    says_of_classes(predicted, classes)
+    done = choose(predicted)
+    assert "Not calibrated: the logits in 'pred' are not used, because " in done["message"]
+    assert why in done["message"]
+    assert not done["calibration"]
+    for said, label, confidence in zip(
+        *predicted.match_tags("review").values(["review_reason", "pred.label", "pred.confidence"]), strict=True
+    ):
+        assert f"{label} ({confidence:.2f})" in said
+
+
+def test_fewer_classes_may_be_predicted_than_there_are_logits(predicted):
+    predicted.match(ViewField("pred.label") == "detritus").set_field("pred", None).save()
+    says_of_classes(predicted, None)
+    choose(predicted)
+    assert predicted.match_tags("review").count() == 40
+
+
+def test_a_prediction_that_a_person_has_changed_does_not_put_the_logits_out_of_use(predicted):
+    one = predicted.skip(LABELLED).limit(1)
+    one.set_values("pred.label", [next(name for name in CLASSES if name != one.first().pred.label)])
+    assert choose(predicted)["calibration"]
+
+
+def test_what_has_no_usable_confidence_is_left_out_and_that_is_said(predicted):
+    predicted.set_values("pred.logits", [None] * len(predicted))
+    new = predicted.match_tags("val", bool=False)
+    bad = [None] * 5 + [97.0, 7.0, -0.1, float("nan")]
+    new.limit(9).set_values("pred.confidence", bad)
+    done = choose(predicted, budget=NEW)
+    why = {row["why"]: row["ROIs"] for row in done["not_chosen"]}
+    assert (why["without a confidence"], why["with a confidence outside 0 to 1"]) == (5, 4)
+    assert not set(predicted.match_tags("review").values("id")) & set(new.limit(9).values("id"))
+    new.set_values("pred.confidence", [100 * 0.5] * NEW)
+    with pytest.raises(ExecutionError, match=r"300 with a confidence outside 0 to 1.*divide percentages by 100"):
+        choose(predicted)
 
 
 def test_a_rerun_goes_on_where_the_reviewer_stopped(predicted):
