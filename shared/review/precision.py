@@ -21,10 +21,11 @@ class Precision:
         expected: the mean probability of the confident ones, which is their precision if it is calibrated; None
             without any
         to_check: spot checks chosen now
-        after: the 95% interval that there will be after them, if the precision is as expected
+        after: the 95% interval that there will be after them, if the precision is as expected; a point where all were
+            checked then
         checked: spot checks that were reviewed before
         right: how many of them were right
-        shown: the 95% interval of the precision that those have shown (Wilson)
+        shown: the 95% interval of the precision that those have shown (Wilson); a point where no others are left
     """
 
     name: str
@@ -77,10 +78,15 @@ def by_class(
                 int(certain[number]),
                 expected,
                 new,
-                wilson(hits, known + new),
+                _interval(hits, known + new, int(certain[number]) - new),
                 known,
                 int(right[number]),
-                wilson(int(right[number]), known),
+                _interval(int(right[number]), known, int(certain[number])),
             )
         )
     return found
+
+
+def _interval(right: int, checked: int, left: int) -> tuple[float, float]:
+    """The 95% interval of a share of which so many were checked and so many are left: all of them are no sample."""
+    return wilson(right, checked) if left or not checked else (right / checked, right / checked)
