@@ -195,7 +195,7 @@ def _wrong_labels(job: Job, made: Evaluation, found: Predictions) -> tuple[Wrong
     place = {identity: row for row, identity in enumerate(made.table["id"])}
     remarks: list[str] = []
     result = None
-    if field := _vector_field(job.dataset):
+    if field := vectors.first(job.dataset):
         try:
             features = _features(job, field, samples.packed(made.table["id"]), found.truth >= 0)
         except InputError as error:
@@ -217,12 +217,6 @@ def _wrong_labels(job: Job, made: Evaluation, found: Predictions) -> tuple[Wrong
         return None, remarks
     seen = np.array([selected.DONE in (tags or ()) for tags in made.table["tags"]], dtype=bool)
     return replace(result, indices=result.indices[~seen[result.indices]]), remarks
-
-
-def _vector_field(dataset: fo.Dataset) -> str | None:
-    """The field of vectors to look for wrong labels with: one of this suite before any other."""
-    have = [name for name in samples.fields(dataset, fo.VectorField) if vectors.holds_any(dataset, name)]
-    return min(have, key=lambda name: (vectors.made_by(dataset, name) is None, name), default=None)
 
 
 def _features(job: Job, field: str, ids: np.ndarray, labelled: np.ndarray) -> np.ndarray:

@@ -227,12 +227,18 @@ class Form:
 
         return cached("forms/models", look, seconds=5)
 
-    def sample_field(self, name: str, *kinds: type[fo.Field]) -> None:
-        """Adds the optional choice of one of the dataset's fields of these types, FiftyOne's own left out."""
+    def sample_field(self, name: str, *kinds: type[fo.Field], **more: Any) -> None:
+        """Adds the optional choice of one of the dataset's fields of these types, FiftyOne's own left out.
+
+        Args:
+            name: the parameter
+            *kinds: the types
+            **more: see `choice`
+        """
         from .samples import FIFTYONES_OWN, fields, has_path
 
         have = [field for field in fields(self.ctx.dataset, *kinds) if field not in FIFTYONES_OWN]
-        self.choice(name, [(field, field) for field in have], free=True)
+        self.choice(name, [(field, field) for field in have], free=True, **more)
         chosen = self.value(name)
         if chosen and not has_path(self.ctx.dataset, chosen):
             self.error(f"The dataset has no field {chosen!r} (it has: {', '.join(have) or 'none of this kind'}).")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 UNPREDICTED = "without a prediction"
 UNSURE = "without a confidence"
 OUTSIDE = "with a confidence outside 0 to 1"
+LABELLED = "labelled before"
 MODEL_KNOWS = "learned from (train, val)"
 SIZE = 5_000  # samples read at a time: of 200 logits each, 8 MB
 MOST_VAL = 20_000  # predictions that the temperature is found with
@@ -258,6 +259,8 @@ def because(left_out: Mapping[str, int]) -> str:
 def _nothing(params: Any, left_out: Mapping[str, int]) -> str:
     """Why there is nothing to choose from, and what to do."""
     said = f"There is nothing to choose from: {because(left_out)}."
+    if left_out.get(LABELLED):
+        said += f" {selected.UNTICK[0].upper()}{selected.UNTICK[1:]}."
     if left_out.get(UNSURE) or left_out.get(OUTSIDE):
         said += (
             f" Confidences in {params.prediction_field!r} have to be there and from 0 to 1: divide percentages by 100, "
@@ -278,7 +281,7 @@ def _why_not(batch: Mapping[str, list[Any]], row: int, learned: bool, params: An
     if samples.UNREADABLE in tagged:
         return "unreadable"
     if params.only_unlabelled and batch["label"][row]:
-        return "labelled before"
+        return LABELLED
     return None if scale.temperature is not None else _unusable(batch["confidence"][row])
 
 

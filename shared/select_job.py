@@ -36,11 +36,13 @@ class Params(BaseModel):
         None, ge=0, title="Rare quota", description="How many ROIs of the budget at most; left empty, three tenths"
     )
     embeddings_field: str | None = Field(
-        None, title="Embeddings", description="For novel ROIs, and against five frames of the same animal"
+        None, title="Embeddings", description="For novel ROIs, and so that frames of one animal are not chosen together"
     )
     cluster_field: str | None = Field(None, title="Clusters", description="ROIs in no cluster count as novel")
     label_field: str = Field("ground_truth", min_length=1, title="Label field", description="What is known already")
-    only_unlabelled: bool = Field(True, description="Otherwise ROIs that have a label can be chosen as well")
+    only_unlabelled: bool = Field(
+        True, title=selected.UNLABELLED, description="Otherwise ROIs that have a label can be chosen as well"
+    )
     rare_share: float = Field(0.01, ge=0, le=1, title="Rare share", description="From 0 to 1, of all labels")
     seed: int = Field(51, description="The source of chance of spot checks")
 
@@ -71,6 +73,14 @@ def refusal(dataset: Any, predictions: str, label_field: str, clusters: str | No
     if clusters and clusters not in clustered.fields(dataset):
         return f"The field {clusters!r} has no clusters of this suite: run 'Cluster embeddings' first."
     return selected.refusal(dataset)
+
+
+def all_labelled(view: Any, label_field: str) -> str | None:
+    """Why nothing unlabelled can be chosen from a view, if so."""
+    label = f"{label_field}.label"
+    if not samples.has_path(view._root_dataset, label) or view.exists(label, False).limit(1).count():
+        return None
+    return f"All ROIs of the target have a label in {label_field!r}: {selected.UNTICK}, or choose another target."
 
 
 def classes_of(dataset: Any, field: str) -> list[str]:
@@ -115,7 +125,7 @@ def work(job: Job) -> Outcome | None:
     near = select_data.near(job, table) if params.embeddings_field else select_data.Near()
     if run.stopping():
         return None
-    run.progress(0, 0, f"Choosing {params.budget:,} ROIs")
+    run.progress(0, 0, "Choosing")
     chosen = select.choose(
         of,
         params.budget,

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.core.utils as fou
 from fiftyone import ViewField
 from fiftyone.core.collections import SampleCollection
 
 from . import samples
+from .review.select import KINDS
 
 TAG = "review"  # of the samples that a person should look at
 DONE = "reviewed"  # of those that a person has looked at
@@ -18,6 +20,8 @@ REASON = "review_reason"  # the field that says why: the kind, a colon, and more
 INFO = "mbari_review"  # the key of that field's info: which predictions were chosen from
 VIEWS = "review: "  # how the names of the suite's saved views begin
 SAID = "Made by the suite; each selection replaces it"
+UNLABELLED = "Only unlabelled"  # the box of the form
+UNTICK = f"untick {UNLABELLED!r} to choose among those as well"
 
 
 def refusal(dataset: fo.Dataset) -> str | None:
@@ -25,9 +29,10 @@ def refusal(dataset: fo.Dataset) -> str | None:
     found = dataset.get_field(REASON)
     if found is not None and INFO not in (found.info or {}):
         return f"The field {REASON!r} exists and no selection of this suite made it: rename it."
-    for name in dataset.list_saved_views():
-        if name.startswith(VIEWS) and dataset.get_saved_view_info(name)["description"] != SAID:
-            return f"The saved view {name!r} is none of this suite's, which uses such names: rename it."
+    needed = {fou.to_slug(f"{VIEWS}{what}") for what in ("all", *KINDS)}
+    for saved in dataset._doc.get_saved_views():
+        if saved.slug in needed and saved.description != SAID:
+            return f"The saved view {saved.name!r} is none of this suite's, which needs that name: rename it."
     return None
 
 
@@ -86,14 +91,14 @@ def _model(dataset: fo.Dataset, predictions: str) -> str:
 
 
 def _save_views(dataset: fo.Dataset, kinds: Sequence[str]) -> list[str]:
-    """Saves views of what waits for a person, in place of the last ones, which `refusal` has found to be ours."""
+    """Saves views of what waits for a person, in place of the last ones; others' stay."""
     for name in dataset.list_saved_views():
-        if name.startswith(VIEWS):
+        if name.startswith(VIEWS) and dataset.get_saved_view_info(name)["description"] == SAID:
             dataset.delete_saved_view(name)
     # By tag and field: what a person has looked at leaves them by itself.
     waiting = dataset.match_tags(TAG).match_tags(DONE, bool=False).exists(REASON).sort_by(REASON)
     views = {"all": waiting}
     views |= {kind: waiting.match(ViewField(REASON).starts_with(f"{kind}: ")) for kind in kinds}
     for what, view in views.items():
-        dataset.save_view(f"{VIEWS}{what}", view, description=SAID, overwrite=True)
+        dataset.save_view(f"{VIEWS}{what}", view, description=SAID)
     return [f"{VIEWS}{what}" for what in views]

@@ -121,6 +121,13 @@ def holds_any(dataset: fo.Dataset, path: str) -> bool:
     return dataset._sample_collection.find_one({path: {"$type": "binData"}}, {"_id": 1}) is not None
 
 
+def first(dataset: fo.Dataset) -> str | None:
+    """The field of the samples' vectors that comes first where nobody chose one: one of this suite before any other."""
+    schema = dataset.get_field_schema(ftype=fo.VectorField)
+    have = [name for name in schema if holds_any(dataset, name)]
+    return min(have, key=lambda name: (made_by(dataset, name) is None, name), default=None)
+
+
 def without(view: SampleCollection, name: str) -> SampleCollection:
     """The samples of a view that have no vector in a field of theirs."""
     return view.exists(name, False) if view._dataset.has_sample_field(name) else view

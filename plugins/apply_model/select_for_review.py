@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 
-from .shared import clustered, samples, select_data, select_job, selected
-from .shared.forms import Form
-from .shared.operators import Job, Spec, SuiteOperator
+from .shared import clustered, samples, select_data, select_job, selected, vectors
+from .shared.forms import Form, cached
+from .shared.operators import Job, Spec, SuiteOperator, target_view
+from .shared.review import select
 from .shared.runs import claim
 
 WHAT = {
     "confident": "spot checks, drawn at random with an equal quota a class",
     "rare": "not confident, perhaps of a class with few examples",
     "novel": "far from all that have a label, or in no cluster",
-    "confusing": "two classes are about as likely",
+    "confusing": "not confident",
 }
 
 
@@ -39,24 +41,34 @@ class SelectForReview(SuiteOperator):
         form.predictions()
         field = form.value("prediction_field")
         form.fields("budget", "confident")
+        form.field("only_unlabelled")
         names = select_job.classes_of(dataset, field) if field in samples.label_fields(dataset) else []
         form.choice("rare_classes", [(name, name) for name in names], several=True)
+        if names and (problem := select.unknown(names, form.value("rare_classes"))):
+            form.error(problem)
         form.field("rare_quota")
-        form.sample_field("embeddings_field", fo.VectorField)
+        embeddings = vectors.first(dataset)
+        form.sample_field("embeddings_field", fo.VectorField, default=embeddings)
         have = clustered.fields(dataset)
         if have:
             form.choice("cluster_field", [(name, name) for name in have], free=True)
-        if not form.value("embeddings_field"):
-            form.notice("Without embeddings nothing is known of novel ROIs, and frames of one animal look different.")
-        if form.on_request("More options: label field, ROIs that have a label, rare share, seed"):
-            form.fields("label_field", "only_unlabelled", "rare_share", "seed")
+        # Until the App has sent the default, the parameter is not there.
+        if not form.ctx.params.get("embeddings_field", embeddings):
+            form.notice("Without embeddings no novel ROIs are found, and several frames of one animal may be chosen.")
+        if form.on_request("More options: label field, rare share, seed"):
+            form.fields("label_field", "rare_share", "seed")
         given = [form.value(name) for name in ("prediction_field", "label_field", "cluster_field")]
         if field and (problem := select_job.refusal(dataset, *given)):
             form.error(problem)
+        elif form.value("only_unlabelled"):
+            view, label = target_view(form.ctx), form.value("label_field")
+            key = ("all labelled", label, *samples.state(view))
+            if problem := cached(key, lambda: select_job.all_labelled(view, label)):
+                form.error(problem)
 
     def run_name(self, params: Any, count: int | None) -> str:
-        """Such as "Select 500 of 200,000 ROIs for review"."""
-        return f"Select {params.budget:,} of {count:,} ROIs for review"
+        """Such as "Select up to 500 of 200,000 ROIs for review"."""
+        return f"Select up to {params.budget:,} of {count:,} ROIs for review"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Chooses from the target, tags and saves views."""
@@ -76,7 +88,12 @@ def result(outcome: select_job.Outcome) -> dict[str, Any]:
     return {
         "message": _message(outcome, chosen, beyond),
         "chosen": [
-            {"kind": kind, "ROIs": chosen[kind], "of": outcome.chosen.candidates[kind], "what": what}
+            {
+                "kind": kind,
+                "ROIs": chosen[kind],
+                "of": outcome.chosen.candidates[kind],
+                "what": what + (_doubt(outcome) if kind == "confusing" else ""),
+            }
             for kind, what in WHAT.items()
         ],
         "not_chosen": [{"why": why, "ROIs": count} for why, count in left_out.items() if count],
@@ -113,6 +130,17 @@ def result(outcome: select_job.Outcome) -> dict[str, Any]:
     }
 
 
+def _doubt(outcome: select_job.Outcome) -> str:
+    """How much in doubt those are that were chosen as confusing."""
+    of, chosen = outcome.table.predictions, outcome.chosen
+    rows = chosen.rows[np.array(chosen.kinds) == "confusing"]
+    said = "; the least confident first" if of.margin is None else "; the two likeliest classes nearest to a tie first"
+    if not len(rows):
+        return said
+    figures = (of.confidence if of.margin is None else of.margin)[rows]
+    return f"{said}: {figures.min():.2f} to {figures.max():.2f}{'' if of.margin is None else ' apart'}"
+
+
 def _rare(outcome: select_job.Outcome) -> Counter[str]:
     """How many were chosen because they may be of each rare class, by the one that is likeliest."""
     of, chosen = outcome.table.predictions, outcome.chosen
@@ -124,12 +152,12 @@ def _rare(outcome: select_job.Outcome) -> Counter[str]:
 
 
 def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> str:
-    table, near, found = outcome.table, outcome.near, outcome.scale.measured
+    table, near, found, count = outcome.table, outcome.near, outcome.scale.measured, len(outcome.chosen.rows)
     said = [
-        f"{len(outcome.chosen.rows):,} of {table.predicted:,} predictions are tagged {selected.TAG!r} for a person to "
-        f"look at: {', '.join(f'{count:,} {kind}' for kind, count in chosen.items())}; {beyond:,} are beyond the "
-        f"budget. {selected.REASON!r} says why each was chosen. Tag what you have looked at {selected.DONE!r}: it "
-        "leaves the views, and is not chosen again."
+        f"{count:,} of {table.predicted:,} predictions {'is' if count == 1 else 'are'} tagged {selected.TAG!r} for a "
+        f"person to look at: {', '.join(f'{of_kind:,} {kind}' for kind, of_kind in chosen.items())}; beyond the "
+        f"budget: {beyond:,}. {selected.REASON!r} says why each was chosen. Tag what you have looked at "
+        f"{selected.DONE!r}: it leaves the views, and is not chosen again."
     ]
     if table.left_out:
         said.append(f"Left out: {select_data.because(table.left_out)}.")
@@ -150,11 +178,11 @@ def _message(outcome: select_job.Outcome, chosen: Counter[str], beyond: int) -> 
 def _unknown(near: select_data.Near, unsaid: int) -> Sequence[str]:
     said = []
     if unsaid:
-        said.append(f"{unsaid:,} spot checks were reviewed and have no label: they do not count.")
+        said.append(f"Of the reviewed spot checks {unsaid:,} without a label do not count.")
     if near.vectors is None:
-        return [*said, "No embeddings were given: frames of one animal may have been chosen together."]
+        return [*said, "No embeddings were given: several frames of one animal may have been chosen."]
     if near.missing:
-        said.append(f"{near.missing:,} have no vector.")
+        said.append(f"Without a vector: {near.missing:,}.")
     if near.novelty is None:
         said.append("Too few ROIs with a label have a vector to say which are far from them.")
     return said

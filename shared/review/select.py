@@ -5,7 +5,7 @@ Four kinds of them, each for a reason of its own:
 - confident: spot checks, drawn at random with an equal quota a class, so that precision can be estimated;
 - rare: not confident, yet perhaps of a class with few examples, by the expected gain of looking;
 - novel: far from everything that has a label, or in no cluster;
-- confusing: two classes are about as likely.
+- confusing: not confident, those first whose two likeliest classes are nearest to a tie.
 """
 
 from __future__ import annotations
@@ -129,13 +129,20 @@ def rare_classes(classes: Sequence[str], counts: Mapping[str, int], named: Seque
     Raises:
         InputError: a name is none of the classes
     """
-    if unknown := [name for name in named if name not in classes]:
-        some = ", ".join(sorted(classes)[:10])
-        raise InputError(f"{', '.join(map(repr, unknown))}: no such class among those predicted ({some}, ...).")
+    if problem := unknown(classes, named):
+        raise InputError(problem)
     if named:
         return np.array(sorted({classes.index(name) for name in named}), np.int64)
     total = sum(counts.values())
     return np.array([i for i, name in enumerate(classes) if counts.get(name, 0) < share * total], np.int64)
+
+
+def unknown(classes: Sequence[str], named: Sequence[str]) -> str | None:
+    """Which of the classes that a person named a model cannot predict, as a sentence; None where there are none."""
+    if strange := [name for name in named if name not in classes]:
+        some = ", ".join(sorted(classes)[:10]) + (", ..." if len(classes) > 10 else "")
+        return f"{', '.join(map(repr, strange))}: no such class among those predicted ({some})."
+    return None
 
 
 def choose(
@@ -293,7 +300,9 @@ class _Chooser:
             return f"novel: {self._novelty.distance[row]:.2f} from all that have a label; {said}"
         if kind == "confusing" and of.second is not None and of.margin is not None:
             other = of.confidence[row] - of.margin[row]
-            return f"confusing: {said} or {of.classes[of.second[row]]} ({max(other, 0):.2f})"
+            return f"confusing: {said}, then {of.classes[of.second[row]]} ({max(other, 0):.2f})"
+        if kind == "confusing":
+            return f"confusing: among the least confident, {said}"
         return f"{kind}: {said}"
 
     def _may_be_rare(self) -> np.ndarray:

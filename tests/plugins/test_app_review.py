@@ -155,7 +155,6 @@ def _select_and_review(person, plankton):
     person.clear_view(TOTAL)
     person.open_form("Select for review")
     person.write("Budget", "12")
-    person.tick("More options")
     person.tick("Only unlabelled")
     person.look("review-select")
     person.execute_now()

@@ -1,5 +1,7 @@
 """What a person should look at: through FiftyOne's operator and its worker, on a real dataset."""
 
+import asyncio
+import re
 import uuid
 
 import fiftyone as fo
@@ -7,7 +9,8 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone import ViewField
-from fiftyone.operators.executor import ExecutionError
+from fiftyone.operators.executor import ExecutionError, resolve_type
+from fiftyone.operators.registry import OperatorRegistry
 
 from scripts.surroundings import own_database
 from shared import samples, selected, vectors
@@ -148,7 +151,7 @@ def test_without_labels_of_val_the_logits_are_used_as_they_are(predicted):
     predicted.untag_samples("val")
     done = choose(predicted)
     assert "no ROI that is tagged val has a label and logits" in done["message"]
-    assert any(" or " in reason for reason in predicted.match_tags("review").values("review_reason"))
+    assert any(", then " in reason for reason in predicted.match_tags("review").values("review_reason"))
 
 
 def says_of_classes(dataset, classes):
@@ -245,7 +248,7 @@ def test_a_correction_that_is_not_applied_yet_says_what_a_spot_check_showed(pred
     done = choose(predicted)
     assert sum(row["checked"] for row in done["precision_by_class"]) == 2
     assert sum(row["right"] for row in done["precision_by_class"]) == 0
-    assert "1 spot checks were reviewed and have no label" in done["message"]
+    assert "Of the reviewed spot checks 1 without a label do not count" in done["message"]
 
 
 def test_spot_checks_of_another_model_say_nothing_of_this_one(predicted):
@@ -262,7 +265,7 @@ def test_spot_checks_of_another_model_say_nothing_of_this_one(predicted):
 def test_labelled_ones_are_chosen_where_asked_but_none_that_was_learned_from(predicted):
     predicted.untag_samples("val")
     predicted.limit(50).tag_samples("train")
-    with pytest.raises(ExecutionError, match="nothing to choose from: 50 "):
+    with pytest.raises(ExecutionError, match="All ROIs of the target have a label"):
         choose(predicted.limit(LABELLED))
     done = choose(predicted.limit(LABELLED), only_unlabelled=False, budget=100)
     assert predicted.match_tags("review").values("id") == predicted.skip(50).limit(50).values("id")
@@ -303,12 +306,14 @@ def test_others_tags_and_views_stay(predicted):
     mine = predicted.skip(LABELLED).limit(3)
     mine.tag_samples(["review", "nice"])
     predicted.save_view("my review", predicted.limit(1))
+    predicted.save_view("review: mine", predicted.limit(2))
     choose(predicted, budget=1, rare_quota=0)
     choose(predicted, budget=1, rare_quota=0)
     assert predicted.match_tags("nice").count() == 3
     assert predicted.match_tags("review").count() in (3, 4)
     assert len(predicted.load_saved_view("review: all")) == 1
     assert "my review" in predicted.list_saved_views()
+    assert len(predicted.load_saved_view("review: mine")) == 2
 
 
 def test_new_images_without_any_label_can_be_chosen_from(predicted):
@@ -340,16 +345,16 @@ def test_bad_input_is_one_sentence_and_changes_nothing(predicted, params, messag
 
 def test_nothing_to_choose_from_says_why(predicted):
     with pytest.raises(ExecutionError, match="nothing to choose from: 100 learned from"):
-        choose(predicted.match_tags("val"))
+        choose(predicted.match_tags("val"), only_unlabelled=False)
     predicted.limit(3).set_field("pred", None).save()
     with pytest.raises(ExecutionError, match="No ROI of the target has a prediction"):
-        choose(predicted.limit(3))
+        choose(predicted.limit(3), only_unlabelled=False)
 
 
 def test_without_any_vector_of_what_may_be_chosen_that_is_said(predicted):
     predicted.match_tags("val", bool=False).limit(NEW - 1).set_field("embeddings", None).save()
     done = choose(predicted, embeddings_field="embeddings")
-    assert f"{NEW - 1} have no vector" in done["message"]
+    assert f"Without a vector: {NEW - 1}." in done["message"]
     predicted.match_tags("val", bool=False).set_field("embeddings", None).save()
     with pytest.raises(ExecutionError, match="No ROI that may be chosen has a vector in 'embeddings'"):
         choose(predicted, embeddings_field="embeddings")
@@ -359,6 +364,12 @@ def test_what_is_somebody_elses_is_refused(predicted):
     predicted.save_view("review: all", predicted.limit(1))
     with pytest.raises(ExecutionError, match="'review: all' is none of this suite's"):
         choose(predicted)
+    predicted.delete_saved_view("review: all")
+    predicted.save_view("Review Novel", predicted.limit(1))  # FiftyOne takes both names for one
+    with pytest.raises(ExecutionError, match="'Review Novel' is none of this suite's"):
+        choose(predicted)
+    predicted.delete_saved_view("Review Novel")
+    predicted.save_view("review: all", predicted.limit(1))
     assert any("'review: all' is none" in text for text in worker.form(URI, predicted, prediction_field="pred"))
     predicted.delete_saved_view("review: all")
     predicted.add_sample_field(selected.REASON, fo.StringField)
@@ -366,8 +377,53 @@ def test_what_is_somebody_elses_is_refused(predicted):
         choose(predicted)
 
 
-def test_the_form_says_what_is_not_known_without_embeddings(predicted):
-    said = worker.form(URI, predicted, prediction_field="pred")
-    assert any("Without embeddings" in text for text in said)
-    said = worker.form(URI, predicted, prediction_field="pred", embeddings_field="embeddings")
-    assert not any("Without embeddings" in text for text in said)
+def test_the_form_takes_the_embeddings_that_are_there_and_says_what_is_not_known_without(predicted):
+    request = {"dataset_name": predicted.name, "params": {"prediction_field": "pred"}}
+    drawn = asyncio.run(resolve_type(OperatorRegistry(), URI, request)).to_json()
+    assert drawn["type"]["properties"]["embeddings_field"]["default"] == "embeddings"
+    for given, said in (({}, False), ({"embeddings_field": "embeddings"}, False), ({"embeddings_field": ""}, True)):
+        texts = worker.form(URI, predicted, prediction_field="pred", **given)
+        assert said == any("several frames of one animal may be chosen" in text for text in texts)
+
+
+def test_the_form_knows_which_classes_cannot_be_predicted(predicted):
+    texts = worker.form(URI, predicted, prediction_field="pred", rare_classes=["Tomoptris", "Calanus"])
+    assert [text for text in texts if "no such class" in text] == [
+        "'Tomoptris': no such class among those predicted (Calanus, Tomopteris, detritus)."
+    ]
+    assert not any("no such class" in t for t in worker.form(URI, predicted, prediction_field="pred"))
+
+
+def test_where_all_have_a_label_the_form_names_the_box(predicted):
+    def said(**params):
+        texts = worker.form(URI, predicted, prediction_field="pred", **params)
+        return any(
+            "All ROIs of the target have a label in 'ground_truth': untick 'Only unlabelled'" in t for t in texts
+        )
+
+    assert not said()
+    predicted.match_tags("val", bool=False).set_values("ground_truth", [fo.Classification(label="Calanus")] * NEW)
+    assert said()
+    assert not said(only_unlabelled=False)
+    assert not said(label_field="nothing")
+    with pytest.raises(ExecutionError, match="All ROIs of the target have a label"):
+        choose(predicted)
+    choose(predicted.match_tags("val", bool=False), only_unlabelled=False)
+
+
+def test_what_is_confusing_is_told_by_how_far_the_classes_are_apart(predicted):
+    def said(done):
+        return next(row["what"] for row in done["chosen"] if row["kind"] == "confusing")
+
+    text = said(choose(predicted))
+    low, high = map(float, re.findall(r"[01]\.\d\d", text))
+    assert text.startswith("not confident; the two likeliest classes nearest to a tie first: ")
+    reasons = predicted.load_saved_view("review: confusing").values("review_reason")
+    apart = [float(a) - float(b) for a, b in (re.findall(r"\((\d\.\d\d)\)", reason) for reason in reasons)]
+    assert (low, high) == pytest.approx((min(apart), max(apart)), abs=0.011)
+    predicted.set_values("pred.logits", [None] * len(predicted))
+    text = said(choose(predicted))
+    assert text.startswith("not confident; the least confident first: ")
+    low, high = map(float, re.findall(r"[01]\.\d\d", text))
+    confidences = predicted.load_saved_view("review: confusing").values("pred.confidence")
+    assert (low, high) == pytest.approx((min(confidences), max(confidences)), abs=0.006)

@@ -71,6 +71,14 @@ def test_what_a_version_has_learned_from_is_left_out_whatever_its_tags_say(predi
     assert not table.remarks
 
 
+def test_where_the_rest_has_a_label_the_run_names_the_box(predicted):
+    predicted.skip(3).limit(1).tag_samples("reviewed")
+    with pytest.raises(
+        InputError, match=r"choose from: 7 labelled before, .* Untick 'Only unlabelled' to choose among"
+    ):
+        read(job(predicted))
+
+
 def test_whoever_stops_gets_nothing(predicted):
     assert read(job(predicted, Stopped())) is None
     assert select_job.work(job(predicted, Stopped())) is None

@@ -126,7 +126,7 @@ def test_confusing_ones_are_those_with_the_smallest_margin(made):
     rows = of_kind(choose(made, 100), "confusing")
     open_ = np.flatnonzero(made.confidence < 0.9)
     assert made.margin[rows].max() < np.quantile(made.margin[open_], 0.2)
-    assert all(" or " in reason for reason in choose(made, 100).reasons if reason.startswith("confusing"))
+    assert all(", then " in reason for reason in choose(made, 100).reasons if reason.startswith("confusing"))
 
 
 def test_without_distributions_the_confidences_serve(made):
@@ -136,6 +136,8 @@ def test_without_distributions_the_confidences_serve(made):
     assert (made.predicted[of_kind(found, "rare")] == 3).all()
     rows = of_kind(found, "confusing")
     assert made.confidence[rows].max() < np.quantile(made.confidence[made.confidence < 0.9], 0.3)
+    said = [reason for reason in found.reasons if reason.startswith("confusing")]
+    assert all(reason.startswith("confusing: among the least confident, ") for reason in said)
 
 
 def test_novel_ones_are_far_from_labels_or_in_no_cluster(made):
