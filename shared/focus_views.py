@@ -112,7 +112,8 @@ def write(
         view = dataset.match({FIELD: number}).sort_by(by, reverse=reverse)
         dataset.save_view(name, view, description=SAID)
         names.append(name)
-    _prepare(dataset, KINDS, what)
+    likely = [item.labels for item in items if item.kind == "wrong labels"]
+    _prepare(dataset, KINDS, {**what, "likely_wrong": sum(likely)} if likely else what)
     return names
 
 

@@ -185,13 +185,16 @@ class Form:
         self.error(input_.error_message)
         return None
 
-    def predictions(self, name: str = "prediction_field", more: Sequence[tuple[str, str]] = (), **options: Any) -> None:
+    def predictions(self, name: str = "prediction_field", more: Sequence[tuple[str, str]] = (), **options: Any) -> Any:
         """Adds the choice of a field of predictions; that of the last list or selection, or the only one, comes first.
 
         Args:
             name: the parameter
             more: further choices
             **options: see `choice`; a `default` wins
+
+        Returns:
+            the one that is chosen so far, else what stands there first
         """
         from . import focus_views, samples, selected
 
@@ -202,7 +205,9 @@ class Form:
         have = have or samples.label_fields(dataset)
         last = [focus_views.last(dataset).get(name), selected.last(dataset).get("field"), *have[:1]]
         first = next((field for field in last if field in have), None)
-        self.choice(name, [(field, field) for field in have] + list(more), **{"default": first, **options})
+        options = {"default": first, **options}
+        self.choice(name, [(field, field) for field in have] + list(more), **options)
+        return self.ctx.params.get(name) or options["default"]
 
     def registered(self, name: Any) -> Any:
         """The registry's record that a model's name means, or None for files and hubs; an unknown one is an error."""

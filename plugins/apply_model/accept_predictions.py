@@ -4,14 +4,16 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from fiftyone import ViewField as F
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import focus_views, samples
 from .shared.errors import InputError
 from .shared.focus_views import SUGGESTED
-from .shared.forms import Form
+from .shared.forms import Form, cached
 from .shared.labelling import correction_tags
-from .shared.operators import Job, Spec, SuiteOperator
+from .shared.lineage.markdown import many
+from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, OWN_TAGS
 from .shared.sync.labels import Event
@@ -54,16 +56,21 @@ class AcceptPredictions(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        dataset, view = form.ctx.dataset, form.ctx.view
-        focus = focus_views.is_one(view)
+        dataset, target = form.ctx.dataset, target_view(form.ctx).view()
+        focus = focus_views.is_one(target)
         suggested = dataset.has_sample_field(SUGGESTED) and [(SUGGESTED, f"{SUGGESTED} (what wrong labels look like)")]
-        doubted = suggested and focus and not view.exists(SUGGESTED, False).count()
-        form.predictions(more=suggested or (), **({"default": SUGGESTED} if doubted else {}))
+        doubted = bool(suggested) and focus and not target.exists(SUGGESTED, False).count()
+        field = form.predictions(more=suggested or (), **({"default": SUGGESTED} if doubted else {}))
         fields = [name for name in samples.label_fields(dataset) if not samples.writer(dataset, name)]
         form.choice("label_field", [(name, name) for name in fields], free=True)
         form.field("min_confidence")
-        form.field("only_unlabelled", default=not focus)  # what is in a focus list has a label already
+        form.field("only_unlabelled", default=not doubted)
         form.warn_of_all()
+        corrects = not form.ctx.params.get("only_unlabelled", not doubted)
+        if doubted and corrects and not form.ctx.selected:
+            _warn_of_doubts(form, target)
+        elif focus and not doubted:
+            _say_what_differs(form, target, field, corrects)
         if form.on_request("More options: id field, marker tag, tag prefix"):
             form.fields("id_field", "marker_tag", "tag_prefix")
 
@@ -101,6 +108,35 @@ class AcceptPredictions(SuiteOperator):
             job.run.progress(counts["samples"], total, "Accepting predictions")
         counts["labelled"] = sum(given.values())
         return _result(params, counts, given, outside, words)
+
+
+def _warn_of_doubts(form: Form, target: Any) -> None:
+    """Says how many of the labels that look wrong are, before all of them are corrected."""
+    likely = focus_views.last(form.ctx.dataset).get("likely_wrong")
+    some = "some labels" if likely is None else f"about {many(max(1, round(likely)), 'label')}"
+    form.warning(
+        f"Only {some} of this list can be expected to be wrong: select the ROIs whose label is. As it stands, "
+        f"{many(target.count(), 'ROI')} would get what they look like as a correction."
+    )
+
+
+def _say_what_differs(form: Form, target: Any, field: Any, corrects: bool) -> None:
+    """Says how many labels a view of the model's errors would have corrected."""
+    dataset, label = form.ctx.dataset, form.value("label_field")
+    if not {field, label} <= {*samples.label_fields(dataset)}:
+        return
+    given, predicted = F(f"{label}.label"), F(f"{field}.label")
+    differ = cached(
+        ("differ", field, label, *samples.state(target)),
+        lambda: target.exists(f"{label}.label").exists(f"{field}.label").match(given != predicted).count(),
+    )
+    said = f"Predictions here that differ from the label: {differ:,} of {target.count():,}."
+    if differ and corrects:
+        form.warning(
+            f"{said} Each would correct its label: select the ROIs whose prediction is right, not those of errors."
+        )
+    elif differ:
+        form.notice(f"{said} The labels stay as long as 'Only unlabelled' is ticked.")
 
 
 def _names(job: Job) -> Vocabulary:
@@ -162,13 +198,21 @@ def _correct(field: LabelField, ids: list[str], label: str, params: Any, words: 
 
 
 def _result(params: Any, counts: Counter[str], given: Counter[str], outside: Counter[str], words: Vocabulary) -> dict:
-    message = f"{counts['labelled']:,} unlabelled ROIs were labelled in {params.label_field!r} by their predictions."
-    if not params.only_unlabelled:
-        message += f" {counts['corrections']:,} labelled ROIs differ and got a correction; {counts['agree']:,} agree."
-    if counts["corrected_before"]:
-        message += f" {counts['corrected_before']:,} had a correction before, which stays."
-    if outside:
-        message += f" {sum(outside.values()):,} predictions are no names of the vocabulary ({words.origin})."
+    wrong_names = f"had a prediction that is no name of the vocabulary ({words.origin})"
+    said = {
+        "labelled": f"without a label got the prediction in {params.label_field!r}",
+        "corrections": "with a label got the prediction as a correction",
+        "agree": "had the predicted label already",
+        "labelled_before": "had a label, which stays ('Only unlabelled')",
+        "corrected_before": "had a correction before, which stays",
+        "below_min_confidence": "had a prediction below the least confidence",
+        "without_prediction": "had no prediction",
+        "not_in_the_vocabulary": wrong_names,
+        "left": "had changed meanwhile and were left alone",
+    }
+    happened = [f"{many(counts[name], 'ROI')} {what}." for name, what in said.items() if counts[name]]
+    nothing = not (counts["labelled"] or counts["corrections"])
+    message = " ".join(["Nothing was accepted.", *happened] if nothing else happened)
     return {
         "message": message,
         "counts": dict(counts),

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import samples, selected
 from .shared.forms import Form
+from .shared.lineage.markdown import many
 from .shared.operators import Job, Spec, SuiteOperator
 
 BATCH = 20_000  # samples looked at between two looks at whether to stop
@@ -61,11 +62,11 @@ class MarkReviewed(SuiteOperator):
 
 
 def _message(counts: Mapping[str, int], clear: bool) -> str:
-    done = f"no longer tagged {selected.DONE!r}" if clear else f"tagged {selected.DONE!r}"
-    said = [f"{counts['changed']:,} of {counts['samples']:,} ROIs are now {done}."]
+    of = many(counts["samples"], "ROI")
+    said = [f"{counts['changed']:,} of {of} {'lost' if clear else 'got'} the tag {selected.DONE!r}."]
     if counts["already"]:
-        said.append(f"{counts['already']:,} {'were not' if clear else 'were'} before.")
+        said.append(f"{counts['already']:,} {'did not have' if clear else 'had'} it before.")
     left = counts.get("left")
     if left is not None:
-        said.append(f"{left:,} of this view are still to be looked at." if left else "That was all of this view.")
+        said.append(f"Still to be looked at in this view: {left:,}." if left else "That was all of this view.")
     return " ".join(said)

@@ -57,6 +57,7 @@ def test_unlabelled_samples_get_labels_of_the_vocabulary(predicted):
     ).result
     predicted.reload()
     assert undone["counts"] == {"undone": 2, "left": 0}
+    assert done["message"].startswith("2 ROIs without a label got the prediction in 'ground_truth'. 3 ROIs had a label")
     assert predicted.values("ground_truth.label") == [None, None, None, "Calanus", "Calanus", "Metridia"]
     assert not any(predicted.values("tags"))
 
@@ -87,6 +88,7 @@ def test_only_the_target_is_labelled_and_doing_it_twice_is_doing_it_once(predict
     predicted.reload()
     assert predicted.values("ground_truth.label")[:2] == ["Calanus", None]
     assert done["counts"]["labelled"] == 0
+    assert done["message"] == "Nothing was accepted. 1 ROI had a label, which stays ('Only unlabelled')."
     assert len(predicted.first()["ground_truth_history"]) == 1
 
 
@@ -109,11 +111,19 @@ def test_the_form_warns_where_nothing_was_chosen(predicted):
     assert any("every ROI of the dataset" in text for text in said)
 
 
+def inputs(dataset, view, selected=(), **params):
+    """The form's inputs as the App draws it on a view."""
+    request = {"dataset_name": dataset.name, "view": view._serialize(), "selected": selected, "params": params}
+    return asyncio.run(resolve_type(OperatorRegistry(), URI, request)).to_json()["type"]["properties"]
+
+
 def drawn(dataset, view):
-    """The defaults of the form's inputs as the App draws it on a view."""
-    request = {"dataset_name": dataset.name, "view": view._serialize(), "params": {}}
-    inputs = asyncio.run(resolve_type(OperatorRegistry(), URI, request)).to_json()["type"]["properties"]
-    return {name: inputs[name]["default"] for name in ("prediction_field", "only_unlabelled")}
+    found = inputs(dataset, view)
+    return {name: found[name]["default"] for name in ("prediction_field", "only_unlabelled")}
+
+
+def warnings(*drawn_on, **params):
+    return [i["view"]["label"] for i in inputs(*drawn_on, **params).values() if i["view"]["name"] == "Warning"]
 
 
 def test_in_a_view_of_the_focus_list_the_form_accepts_what_the_list_was_made_of(predicted):
@@ -125,11 +135,24 @@ def test_in_a_view_of_the_focus_list_the_form_accepts_what_the_list_was_made_of(
     names = focus_views.write(predicted, predicted.values("id"), items, "pred", doubts, made_of)
     predicted.reload()
     errors, wrong = (predicted.load_saved_view(name) for name in names)
-    assert drawn(predicted, errors) == {"prediction_field": "pred", "only_unlabelled": False}
+    assert drawn(predicted, errors) == {"prediction_field": "pred", "only_unlabelled": True}
     assert drawn(predicted, wrong) == {"prediction_field": "focus_suggested", "only_unlabelled": False}
     assert drawn(predicted, predicted.view()) == {"prediction_field": "pred", "only_unlabelled": True}
 
+    (said,) = warnings(predicted, wrong)
+    assert said.startswith("Only about 1 label of this list can be expected to be wrong")
+    assert "2 ROIs would get what they look like" in said
+    assert warnings(predicted, wrong, wrong.values("id")[:1]) == warnings(predicted, errors) == []
+    assert [
+        i["view"]["label"] for i in inputs(predicted, errors).values() if "differ" in str(i["view"].get("label"))
+    ] == [
+        "Predictions here that differ from the label: 1 of 2. The labels stay as long as 'Only unlabelled' is ticked."
+    ]
+    (said,) = warnings(predicted, errors, only_unlabelled=False)
+    assert "Each would correct its label" in said
+
     done = accept(wrong, prediction_field="focus_suggested", only_unlabelled=False)
+    assert done["message"] == "2 ROIs with a label got the prediction as a correction."
     predicted.reload()
     assert [tags[:1] for tags in predicted.values("tags")] == [[], [], [], ["Metridia"], ["Metridia"], []]
     assert done["counts"] == {"samples": 2, "corrections": 2, "labelled": 0, "left": 0}

@@ -40,7 +40,7 @@ def test_selected_ones_are_tagged_and_leave_the_views(waiting):
     )
     assert waiting.load_saved_view("review: all").values("id") == [ids[3]]
     assert done["counts"] == {"samples": 3, "changed": 3, "already": 0, "left": 1}
-    assert done["message"] == "3 of 3 ROIs are now tagged 'reviewed'. 1 of this view are still to be looked at."
+    assert done["message"] == "3 of 3 ROIs got the tag 'reviewed'. Still to be looked at in this view: 1."
 
     done = mark(waiting, ids[1:5])
     assert done["counts"] == {"samples": 4, "changed": 2, "already": 2}
