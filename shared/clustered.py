@@ -28,7 +28,7 @@ def name(number: int) -> str:
 
 def outlier_field(field: str) -> str:
     """The float field that says how unlike every exemplar an ROI is, from 0 (one itself) to 1."""
-    return f"{field}_outlier"
+    return f"{field}{samples.OUTLIER}"
 
 
 def exemplar_tag(field: str) -> str:

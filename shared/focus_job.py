@@ -40,8 +40,8 @@ class Params(evaluate_job.Params):
 def refusal(dataset: fo.Dataset, params: Any) -> str | None:
     """Why an evaluation cannot be made, or its focus list not be written, if so."""
     for name in params.slices:
-        if not samples.has_path(dataset, name):
-            return f"The dataset has no field {name!r} to slice by."
+        if problem := samples.not_sliced(dataset, name):
+            return problem
     return evaluate_job.refusal(dataset, params)
 
 

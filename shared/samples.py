@@ -18,12 +18,14 @@ from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany, UpdateOne
 
 from .errors import InputError
-from .sync.labels import history_field, label_id, origin, stored_field
+from .sync.labels import history_field, label_id, origin, status_field, stored_field
 from .vectors import read as read_vectors  # noqa: F401
 
 BATCH = 2048
 SPLITS = ("train", "val", "test")
 UNREADABLE = "unreadable"
+SOURCE_ID = "elemental_id"  # where the ids of labels in the database of record are, unless another field is named
+OUTLIER = "_outlier"  # how the names of the fields end that say how unlike its cluster an ROI is
 HASH_FIELD = "media_sha256"  # written by training, which has the bytes in hand
 MODEL = "mbari_model"  # the key of a field's info that says which model wrote it
 FIFTYONES_OWN = ("id", "filepath", "created_at", "last_modified_at")
@@ -133,12 +135,31 @@ def fields(dataset: fo.Dataset, *types: type) -> list[str]:
 def sliced_fields(dataset: fo.Dataset, *types: type) -> list[str]:
     """Names of the fields, of these types or all of `SLICED`, that say something about the samples themselves.
 
-    FiftyOne's own are left out, those that this suite has written, and those of evaluations.
+    FiftyOne's own are left out, ids of labels, those that this suite has written, and those of evaluations.
     """
+    others = _written(dataset)
+    return [name for name in fields(dataset, *(types or SLICED)) if name not in others]
+
+
+def not_sliced(dataset: fo.Dataset, name: str) -> str | None:
+    """Why a field is none to slice by, whatever its values are; None where it may be one."""
+    if not has_path(dataset, name):
+        return f"The dataset has no field {name!r} to slice by."
+    root = name.partition(".")[0]
+    if root in label_fields(dataset):
+        return f"The field {name!r} cannot be sliced by: it is part of a label or a prediction, not of the sample."
+    if root in _written(dataset):
+        return f"The field {name!r} cannot be sliced by: it is an id, or was written by FiftyOne or this suite."
+    return None
+
+
+def _written(dataset: fo.Dataset) -> set[str]:
+    """Names of fields that say nothing about a sample that was known before: FiftyOne's, ids, and what runs wrote."""
     schema = dataset.get_field_schema()
     ours = {name for name, field in schema.items() if any(key.startswith("mbari_") for key in field.info or ())}
-    others = {*FIFTYONES_OWN, HASH_FIELD, *ours, *dataset.list_evaluations()}
-    return [name for name in fields(dataset, *(types or SLICED)) if name not in others]
+    beside = {made(name) for name in label_fields(dataset) for made in (stored_field, history_field, status_field)}
+    beside |= {f"{name}{OUTLIER}" for name in ours}
+    return {*FIFTYONES_OWN, SOURCE_ID, HASH_FIELD, *ours, *beside, *dataset.list_evaluations()}
 
 
 def label_fields(dataset: fo.Dataset) -> list[str]:
@@ -170,7 +191,7 @@ def ensure_label_field(dataset: fo.Dataset, name: str) -> None:
     require_label_field(dataset, name)
 
 
-def source_path(dataset: fo.Dataset, label_field: str, id_field: str = "elemental_id") -> str:
+def source_path(dataset: fo.Dataset, label_field: str, id_field: str = SOURCE_ID) -> str:
     """Where the id of the label in the database of record is: a sample field, else a label attribute."""
     return id_field if dataset.has_sample_field(id_field) else f"{label_field}.{id_field}"
 

@@ -107,8 +107,8 @@ def refusal(dataset: Any, records: Sequence[VersionRecord], sliced: Sequence[str
     if found is not None and INFO not in (found.info or {}):
         return f"The field {FIELD!r} exists and no comparison of this suite made it: rename it."
     for field in sliced:
-        if not samples.has_path(dataset, field):
-            return f"The dataset has no field {field!r} to slice by."
+        if problem := samples.not_sliced(dataset, field):
+            return problem
     return None
 
 

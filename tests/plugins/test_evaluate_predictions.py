@@ -139,6 +139,10 @@ def test_bad_input_is_one_sentence_before_anything_is_written(judged):
         evaluate(judged, slices=["pixels"])
     with pytest.raises(ExecutionError, match="no field 'deep' to slice by"):
         evaluate(judged, slices=["deep"])
+    with pytest.raises(
+        ExecutionError, match=r"'pred_m.confidence' cannot be sliced by: it is part of a label or a pred"
+    ):
+        evaluate(judged, slices=["camera", "pred_m.confidence"])
     with pytest.raises(ExecutionError, match="'camera' is not a Classification field"):
         evaluate(judged, prediction_field="camera")
     with pytest.raises(ExecutionError, match="no parameter 'slice'; did you mean 'slices'"):

@@ -185,3 +185,21 @@ def test_ids_as_text_are_packed_like_those_of_a_view(dataset):
     dataset.add_samples([fo.Sample(filepath=f"/nowhere/{i}.png") for i in range(3)])
     assert samples.packed(dataset.values("id")).tolist() == samples.ids(dataset).tolist()
     assert samples.packed([]).tolist() == []
+
+
+def test_what_says_something_about_a_sample_can_be_sliced_by(dataset):
+    for field in ("camera", "elemental_id", "ground_truth_stored", "ground_truth_sync", "ground_truth_said"):
+        dataset.add_sample_field(field, fo.StringField)
+    for field in ("depth", "cluster_outlier", "other_outlier", samples.HASH_FIELD):
+        dataset.add_sample_field(field, fo.FloatField)
+    for field, info in (("ground_truth", {}), ("pred", {samples.MODEL: "m/1"}), ("cluster", {"mbari_clusters": {}})):
+        samples.prepare_label_field(dataset, field, info, ["a"])
+    assert sorted(samples.sliced_fields(dataset)) == ["camera", "depth", "ground_truth_said", "other_outlier"]
+    assert samples.sliced_fields(dataset, fo.FloatField) == ["depth", "other_outlier"]
+    assert samples.not_sliced(dataset, "camera") is None
+    part = "it is part of a label or a prediction, not of the sample."
+    for name in ("pred.confidence", "ground_truth.label", "cluster", "ground_truth"):
+        assert samples.not_sliced(dataset, name) == f"The field {name!r} cannot be sliced by: {part}"
+    for name in ("elemental_id", "ground_truth_sync", "cluster_outlier", "created_at"):
+        assert "it is an id, or was written by" in samples.not_sliced(dataset, name)
+    assert samples.not_sliced(dataset, "deep") == "The dataset has no field 'deep' to slice by."
