@@ -85,7 +85,7 @@ def all_labelled(view: Any, label_field: str) -> str | None:
 
 def classes_of(dataset: Any, field: str) -> list[str]:
     """The classes of a prediction field, in the order of its logits where that is known."""
-    return in_order(dataset, field) or list(dataset.classes.get(field) or sorted(dataset.distinct(f"{field}.label")))
+    return in_order(dataset, field) or sorted(dataset.distinct(f"{field}.label"))
 
 
 def in_order(dataset: Any, field: str) -> list[str]:

@@ -279,7 +279,7 @@ class Person:
     def tick(self, text: str) -> None:
         """Ticks the box beside a text."""
         with self._redrawn():
-            self.page.get_by_text(text).click()
+            self.page.get_by_text(text).first.click()
 
     def press(self, button: str) -> None:
         """Presses a button, once it can be pressed."""

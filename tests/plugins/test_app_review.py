@@ -156,6 +156,8 @@ def _select_and_review(person, plankton):
     person.clear_view(TOTAL)
     person.open_form("Select for review")
     person.write("Budget", "12")
+    person.see("All ROIs of the target have a label in 'ground_truth': untick 'Only unlabelled'")
+    person.look("review-select-labelled")
     person.tick("Only unlabelled")
     person.look("review-select")
     person.execute_now()

@@ -394,6 +394,13 @@ def test_the_form_knows_which_classes_cannot_be_predicted(predicted):
     assert not any("no such class" in t for t in worker.form(URI, predicted, prediction_field="pred"))
 
 
+def test_every_class_that_is_predicted_can_be_named_as_rare_whatever_the_dataset_lists(predicted):
+    says_of_classes(predicted, None)
+    predicted.classes = {"pred": ["Calanus"]}
+    predicted.save()
+    assert choose(predicted, rare_classes=["Tomopteris"])["rare_classes"][0]["class"] == "Tomopteris"
+
+
 def test_where_all_have_a_label_the_form_names_the_box(predicted):
     def said(**params):
         texts = worker.form(URI, predicted, prediction_field="pred", **params)
