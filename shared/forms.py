@@ -286,7 +286,7 @@ class Form:
         """Keeps from starting what the run would refuse, in the same words, with the form or without."""
         for error in parameters.errors(self._params, self.ctx.params):
             name = str(error["loc"][0]) if error["loc"] else ""
-            if error["type"] == "missing" and name in self.inputs.properties:
+            if error["type"] == "missing" and (not name or name in self.inputs.properties):
                 continue  # FiftyOne itself says what is required
             if error["type"] == "extra_forbidden":
                 self.error(parameters.unknown(name, self._params.model_fields))

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from .common import LabelParams, label_field, more_options, names
 from .shared import samples
@@ -35,8 +36,11 @@ class CorrectLabels(SuiteOperator):
 
         @model_validator(mode="after")
         def _one(self) -> Any:
-            if (self.label is None) != self.clear:
-                raise ValueError("give either a label, or 'clear' to take corrections back")
+            what = "give either a label, or 'clear' to take corrections back"
+            if self.label is None and not self.clear:
+                raise PydanticCustomError("missing", what)  # nothing is wrong in a form before anything was entered
+            if self.label is not None and self.clear:
+                raise ValueError(what)
             return self
 
     def form(self, form: Form) -> None:

@@ -115,6 +115,16 @@ def test_correct_labels_replaces_and_clears(plankton):
     assert not any(plankton.values("tags"))
 
 
+def test_a_form_to_correct_labels_is_not_wrong_before_anything_was_entered(plankton):
+    either = "ive either a label, or 'clear' to take corrections back"
+    uri = "@mbari/sync_back/correct_labels"
+    assert not any(either in text for text in form(uri, plankton))
+    assert any(either in text for text in form(uri, plankton, label="Calanus", clear=True))
+    for params, said in (({}, "label. Reason: Required property"), ({"label": "Calanus", "clear": True}, f"G{either}")):
+        with pytest.raises(Exception, match=said):
+            run("correct_labels", plankton.limit(2), **params)
+
+
 def test_a_name_outside_the_vocabulary_is_refused_with_the_nearest(plankton):
     with pytest.raises(Exception, match=r"'Calanu' is not in the vocabulary .*did you mean 'Calanus'\?"):
         run("correct_labels", plankton, label="Calanu")
