@@ -42,6 +42,11 @@ class SelectForReview(SuiteOperator):
         field = form.value("prediction_field")
         form.fields("budget", "confident")
         form.field("only_unlabelled")
+        if form.value("only_unlabelled"):
+            view, label = target_view(form.ctx), form.value("label_field")
+            key = ("all labelled", label, *samples.state(view))
+            if problem := cached(key, lambda: select_job.all_labelled(view, label)):
+                form.error(problem)
         names = select_job.classes_of(dataset, field) if field in samples.label_fields(dataset) else []
         form.choice("rare_classes", [(name, name) for name in names], several=True)
         if names and (problem := select.unknown(names, form.value("rare_classes"))):
@@ -60,11 +65,6 @@ class SelectForReview(SuiteOperator):
         given = [form.value(name) for name in ("prediction_field", "label_field", "cluster_field")]
         if field and (problem := select_job.refusal(dataset, *given)):
             form.error(problem)
-        elif form.value("only_unlabelled"):
-            view, label = target_view(form.ctx), form.value("label_field")
-            key = ("all labelled", label, *samples.state(view))
-            if problem := cached(key, lambda: select_job.all_labelled(view, label)):
-                form.error(problem)
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Select up to 500 of 200,000 ROIs for review"."""
