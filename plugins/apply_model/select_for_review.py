@@ -42,7 +42,7 @@ class SelectForReview(SuiteOperator):
         field = form.value("prediction_field")
         form.fields("budget", "confident")
         form.field("only_unlabelled")
-        if form.value("only_unlabelled"):
+        if form.value("only_unlabelled") and field != form.value("label_field"):
             view, label = target_view(form.ctx), form.value("label_field")
             key = ("all labelled", label, *samples.state(view))
             if problem := cached(key, lambda: select_job.all_labelled(view, label)):
