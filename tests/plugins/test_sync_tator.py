@@ -99,6 +99,20 @@ def test_a_sync_is_reverted_and_a_lost_answer_is_no_conflict(plankton, tator):
     assert reverted["counts"] == {"reverted": 3, "left": 1}
 
 
+def test_a_run_is_not_taken_back_in_another_version_of_the_same_name(plankton, tator, monkeypatch):
+    tator.put([(element(n), "Metridia") for n in range(10)], version=32)
+    monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more="name=lab&timeout=2"))
+    run("pull_labels", plankton, apply=True)
+    plankton.limit(2).tag_samples("Metridia")
+    done = result(delegate("@mbari/sync_back/sync_back", plankton))
+    second = uri(tator, "version=Second&type=Boxes", more="name=lab&timeout=2")
+    monkeypatch.setenv("MBARI_LABEL_STORE", second)
+    said = error(delegate("@mbari/sync_back/revert_sync", plankton, run=done["run"]))
+    assert "changed no label in lab/Planktivore lab?version=Second" in said
+    assert "it wrote to lab/Planktivore lab?version=Baseline" in said
+    assert {label for n in range(10) for label in tator.labels(element(n), 32)} == {"Metridia"}
+
+
 def test_a_form_says_that_the_token_is_missing(plankton, tator, monkeypatch):
     def warned():
         return [text for text in form("@mbari/sync_back/sync_back", plankton) if "MBARI_LABEL_STORE" in text]

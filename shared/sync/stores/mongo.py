@@ -12,8 +12,8 @@ The secret MBARI_LABEL_STORE says where and how:
     history      path of a list that gets {from, to, by, at, run} with each write
     id_type      what ids are in the store: `string`, `int`, `objectid` or `uuid`; by default what they are in FiftyOne
     chunk        changes in one write, 1,000 at most and by default
-    name         what runs, journal and people call the store, instead of its address: for a server whose address
-                 changes, since what an earlier run has sent is found again by this name
+    name         what runs, journal and people call the server, in place of its address: for one whose address changes,
+                 since what an earlier run has sent is found again by the name of the store, which this is a part of
 
 A path may be dotted (`annotation.label`); nothing is written to `modified`, `modified_by` and `history` unless they
 are named. All other keys go to pymongo as they are: TLS, authentication, replica sets, timeouts. The secret

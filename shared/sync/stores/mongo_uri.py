@@ -44,8 +44,8 @@ class Settings:
     Attributes:
         name: the store in words, the same for URIs that differ only in credentials, in the order of the servers
             or in pymongo's options; paths of id and label are in it where they are not the usual ones, since
-            another path is another label. The key `name` stands for servers, database and collection: for a server
-            whose address changes
+            another path is another label. The key `name` stands for the servers alone: for those whose address
+            changes
     """
 
     name: str
@@ -156,7 +156,7 @@ def _settings(ours: dict[str, str], server: str, database: str) -> Settings:
     if named is not None and not re.fullmatch(r"\w[\w .:/-]{0,99}", named):
         raise InputError("The key `name` of MBARI_LABEL_STORE is at most 100 letters, digits, spaces, or _ . : / -.")
     unusual = [f"{key}={ours[key]}" for key in ("id", "label") if ours.get(key, "") not in ("", _USUAL[key])]
-    name = (named or f"{server}/{database}.{collection}") + ("?" + "&".join(unusual) if unusual else "")
+    name = f"{named or server}/{database}.{collection}" + ("?" + "&".join(unusual) if unusual else "")
     paths = {key: ours[key] for key in PATHS if key in ours}
     made = Settings(name, database, collection, **paths, id_type=id_type, chunk=int(chunk))
     _check_apart(made)

@@ -14,7 +14,7 @@ The secret MBARI_LABEL_STORE says where and how, MBARI_LABEL_STORE_TOKEN is the 
     chunk        changes in one write, 500 by default
     pause        seconds between two requests that write, 0 by default
     timeout      seconds to wait for an answer, 30 by default
-    name         what runs, journal and people call the store, instead of its address
+    name         what runs, journal and people call the server, in place of its address
 
 The key of a label is its `elemental_id` within the version; ids of rows go stale and are never sent. A write is one
 conditional bulk request for each pair of old and new label, and a look afterwards, since the server's check and its

@@ -146,17 +146,17 @@ def _is_name(text: str) -> bool:
 
 
 def _name(server: str, project: str, given: dict[str, str], media: bool) -> str:
-    """The store in words; the key `name` stands for all of it but an attribute that is not the usual one."""
-    attribute = given.get("attribute", Settings.attribute)
+    """The store in words; the key `name` stands for the server's address alone, never for what labels are meant."""
     if "name" in given:
         if not re.fullmatch(r"\w[\w .:/-]{0,99}", given["name"]):
             raise InputError(
                 "The key `name` of MBARI_LABEL_STORE is at most 100 letters, digits, spaces, or _ . : / -."
             )
-        return given["name"] + (f"?attribute={attribute}" if attribute != Settings.attribute else "")
+        server = given["name"]
     keys = ("media_type",) if media else ("version", "type")
-    parts = [f"{key}={_shown(given[key])}" for key in keys] + [f"attribute={_shown(attribute)}"]
-    return f"{server}/{_shown(project)}?{'&'.join(parts)}"
+    meant = {key: given[key] for key in keys} | {"attribute": given.get("attribute", Settings.attribute)}
+    parts = [f"{key}={_shown(value)}" for key, value in meant.items()]
+    return f"{server}/{_shown(project).replace('/', '%2F')}?{'&'.join(parts)}"
 
 
 def _shown(text: str) -> str:

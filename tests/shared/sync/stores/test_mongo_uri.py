@@ -90,7 +90,15 @@ def test_the_name_is_the_same_for_the_same_labels(uri: str) -> None:
 @pytest.mark.parametrize("server", ["h1", "ana:hunter2@h2:27018,h3"])
 def test_a_name_of_its_own_stays_when_the_address_changes(server: str) -> None:
     with contextlib.closing(open_store(f"mongodb://{server}/d?collection=c&name=the+lab/labels&id=_id")) as store:
-        assert store.name == "the lab/labels?id=_id"
+        assert store.name == "the lab/labels/d.c?id=_id"
+
+
+def test_a_name_does_not_stand_for_database_collection_and_paths() -> None:
+    places = ["d?collection=c", "e?collection=c", "d?collection=f", "d?collection=c&label=l", "d?collection=c&id=_id"]
+    stores = [open_store(f"mongodb://h/{place}&name=lab") for place in places]
+    assert [store.name for store in stores] == ["lab/d.c", "lab/e.c", "lab/d.f", "lab/d.c?label=l", "lab/d.c?id=_id"]
+    for store in stores:
+        store.close()
 
 
 def test_other_labels_of_the_same_collection_have_another_name() -> None:

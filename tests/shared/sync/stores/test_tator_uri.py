@@ -69,8 +69,26 @@ def test_other_labels_have_another_name() -> None:
 
 
 def test_a_name_stands_for_the_address() -> None:
-    assert read_uri(f"{USUAL}&name=plankton").name == "plankton"
-    assert read_uri(f"{USUAL}&name=plankton&attribute=cluster").name == "plankton?attribute=cluster"
+    for uri in (USUAL, USUAL.replace("https://host", "http://other:8080")):
+        assert read_uri(f"{uri}&name=the+lab/tator").name == (
+            "the lab/tator/lab?version=Baseline&type=Boxes&attribute=Label"
+        )
+
+
+def test_a_name_does_not_stand_for_the_labels() -> None:
+    uris = [
+        USUAL,
+        USUAL.replace("Baseline", "Second"),
+        USUAL.replace("Boxes", "Dots"),
+        USUAL.replace("lab?", "Lab?"),
+        USUAL.replace("lab?", "a%2Flab?").replace("&type", "&name=x&type"),
+        USUAL.replace("&type", "&name=x/a&type"),
+        f"{USUAL}&attribute=cluster",
+        "tator+https://host/lab?media_type=Boxes",
+        "tator+https://host/lab?media_type=Dots",
+    ]
+    names = {read_uri(uri if "&name=" in uri else f"{uri}&name=plankton").name for uri in uris}
+    assert len(names) == len(uris)
 
 
 @pytest.mark.parametrize(
