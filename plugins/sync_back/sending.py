@@ -1,9 +1,11 @@
 """The store, the lease and the journal of a run that sends labels, with FiftyOne's side of each chunk."""
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from .common import label_store
+from .common import label_store, many
 from .shared.operators import Job
 from .shared.retry import persist
 from .shared.sync import edits, send
@@ -89,3 +91,24 @@ class Sending:
             move = edits.settled(row, outcome)
             moves += [move] if move else []
         field.settle(moves, Event(chunk.run, chunk.by, chunk.at, chunk.how))
+
+
+def unsent(lines: Iterable[Line]) -> str:
+    """How many of the lines may be in the store though they failed, how many are not, and why; "" where none failed."""
+    reasons = [line.reason if line.status == Status.FAILED else None for line in lines]
+    failed = [reason for reason in reasons if reason is not None]
+    if not failed:
+        return ""
+    whys = Counter(reason.removeprefix(send.UNKNOWN).removeprefix(send.NOT_SENT).rstrip(".") for reason in failed)
+    why, _ = whys.most_common(1)[0]
+    more = f"; and {many(len(whys) - 1, 'other reason')}" if len(whys) > 1 else ""
+    unknown = sum(reason.startswith(send.UNKNOWN) for reason in failed)
+    of, left = f"of {many(len(reasons), 'correction')}", len(failed) - unknown
+    if unknown:
+        said = f"{unknown:,} {of} may have been sent, which the next run finds out"
+        said += f"; {left:,} {'was' if left == 1 else 'were'} not sent" if left else ""
+    elif left == len(reasons):
+        said = f"None {of} was sent"
+    else:
+        said = f"{left:,} {of} {'was' if left == 1 else 'were'} not sent"
+    return f"{said}: {why}{more}."

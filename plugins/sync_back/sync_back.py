@@ -18,7 +18,7 @@ from .common import (
     sentence,
 )
 from .preview_sync import show, store_warning
-from .sending import Sending
+from .sending import Sending, unsent
 from .shared.errors import InputError, StorageError
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
@@ -77,8 +77,10 @@ class SyncBack(SuiteOperator):
         views = show(field, job.view, [line for line in lines if not _settled(line)], [])
         counts = plans.counts(lines)
         if lines and counts["failed"] == len(lines):
-            raise StorageError(f"None of {len(lines):,} corrections was sent: {lines[0].reason}.")
+            raise StorageError(unsent(lines))
         message = f"Of {many(len(lines), 'correction')} for {sending.store.name}: {sentence(counts, OUTCOMES)}."
+        if counts["failed"]:
+            message += f" {unsent(lines)}"
         if came := sum(_came_in(line) for line in lines):
             message += f" Of the conflicts, {came:,} took the store's label into FiftyOne."
         if not lines:

@@ -26,7 +26,8 @@ ROUNDS = 3  # times that a change is offered to a store that still holds the exp
 PAUSES = 0.2, 5.0  # seconds before the second try; at most
 
 STOPPED = "stopped before it was sent"
-UNKNOWN = "not known whether it was written: the next run looks"
+NOT_SENT = "not sent: "  # and then why
+UNKNOWN = "not known whether it was written, which the next run finds out: "  # and then why
 TO_DO = "the run that was sending it ended before it was written: send it again"
 BEHIND = "the store has it; the samples follow with the next run"
 TOO_LONG = "the label is too long for the journal"
@@ -156,14 +157,14 @@ class _Sender:
         try:
             chunk = self._intend(rows)
         except StorageError as error:
-            why = f"not sent: {error}"
+            why = f"{NOT_SENT}{error}"
             return _all(rows, Status.FAILED, why), why
         outcomes, ended = _write(chunk, self.store, self.lease, self.patience)
         if outcomes is None:
             # After a lost lease another run may have looked too early, and settled what was still on its way.
             with suppress(SuiteError):  # else it stays as it is: an intent, unless another run has settled it
                 self.journal.reopen(chunk)
-            return _all(rows, Status.FAILED, UNKNOWN), ended
+            return _all(rows, Status.FAILED, UNKNOWN + (ended or "").removeprefix(NOT_SENT)), ended
         try:
             if self.journal.settle(chunk, outcomes.rows, sure=outcomes.sure):
                 self.apply(chunk)
@@ -172,7 +173,7 @@ class _Sender:
             # Whether or not the journal has the outcomes: the chunk is not closed, and the next run finishes it.
             known = chunk.outcomes or outcomes.rows
             behind = [replace(o, reason=BEHIND) if o.status is Status.DONE else o for o in known]
-            return behind, ended or f"not sent: {error}"
+            return behind, ended or f"{NOT_SENT}{error}"
         return chunk.outcomes or outcomes.rows, ended
 
     def _intend(self, rows: Sequence[Row]) -> Chunk:
@@ -189,7 +190,7 @@ class _Sender:
             # After the intent, which may have waited for its database for longer than a lease lasts.
             self.lease.confirm()
         except StorageError as error:
-            if self.journal.settle(chunk, _all(rows, Status.FAILED, f"not sent: {error}")):
+            if self.journal.settle(chunk, _all(rows, Status.FAILED, f"{NOT_SENT}{error}")):
                 self.journal.close(chunk)
             raise
         return chunk
@@ -230,9 +231,9 @@ def _write(chunk: Chunk, store: Store, lease: Lease, patience: float) -> tuple[_
             lease.confirm()
         except StorageError as error:
             if offered:
-                return None, f"not sent: {error}"
+                return None, f"{NOT_SENT}{error}"
             outcomes.update(zip(left, _all(rows, Status.FAILED, str(answer)), strict=True))
-            return _Settled(_in_order(outcomes), sure=True), f"not sent: {answer}"
+            return _Settled(_in_order(outcomes), sure=True), f"{NOT_SENT}{answer}"
         refused = answer.refused if isinstance(answer, Written) else {}
         judged = [_judge(row, found, refused, offered) for row in rows]
         outcomes.update((i, outcome) for i, outcome in zip(left, judged, strict=True) if outcome is not None)
@@ -245,7 +246,7 @@ def _write(chunk: Chunk, store: Store, lease: Lease, patience: float) -> tuple[_
     outcomes.update((i, Outcome(Status.FAILED, reason=reason)) for i in left)
     # After an answer that got lost, and rows that are settled all the same, there is no reason not to go on.
     over = isinstance(answer, StorageError) and (left or refused_all)
-    return _Settled(_in_order(outcomes), sure=False), f"not sent: {answer}" if over else None
+    return _Settled(_in_order(outcomes), sure=False), f"{NOT_SENT}{answer}" if over else None
 
 
 def _offer(store: Store, rows: Sequence[Row], stamp: Stamp) -> Written | StorageError:

@@ -1,6 +1,7 @@
 """The loop of labels with a Tator server as the database of record, through FiftyOne's executor and worker."""
 
 import csv
+from contextlib import ExitStack
 from pathlib import Path
 
 import fiftyone as fo
@@ -134,6 +135,47 @@ def test_the_token_is_in_no_record_of_a_run(plankton, tator, registry):
     records = [str(record) for record in registry._versions.database["mbari_runs"].find()]
     assert records
     assert not [text for text in (*records, said) if tator.token() in text]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "said"),
+    [
+        (2, "2 of 5 corrections may have been sent, which the next run finds out; 3 were not sent: The user of"),
+        (500, "5 of 5 corrections may have been sent, which the next run finds out: The user of"),
+    ],
+)
+def test_a_member_who_is_put_out_in_mid_run_is_told_what_may_have_been_sent_and_why(
+    plankton, tator, monkeypatch, chunk, said
+):
+    monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more=f"timeout=2&chunk={chunk}"))
+    run("pull_labels", plankton, apply=True)
+    plankton.limit(2).tag_samples("Metridia")
+    plankton.skip(2).limit(3).tag_samples("Pseudo-nitzschia")
+    with ExitStack() as outside:
+
+        def put_out(request, answer):
+            if request.method == "PATCH" and answer.status == 200:
+                outside.enter_context(tator.right("syncbot", None))
+            return answer
+
+        tator.instead = put_out
+        told = error(delegate("@mbari/sync_back/sync_back", plankton)).splitlines()[0]
+        assert said in told
+        assert told.endswith("can give the permission 'Can Edit'.")
+        tator.instead = None
+    assert sync(plankton) == {"updated": 3}  # and the two that were there are settled
+    assert plankton.match_tags("synced").count() == 5
+
+
+def test_where_some_were_sent_the_message_says_why_the_others_were_not(plankton, tator):
+    run("pull_labels", plankton, apply=True)
+    plankton.limit(2).tag_samples("Metridia")
+    plankton.skip(2).limit(1).tag_samples("Pseudo-nitzschia")
+    tator.forbid("Pseudo-nitzschia")
+    done = result(delegate("@mbari/sync_back/sync_back", plankton))
+    assert (done["updated"], done["failed"]) == (2, 1)
+    assert "2 updated, 1 failed. 1 of 3 corrections was not sent: " in done["message"]
+    assert done["message"].rstrip(".").endswith(done["problems"][0]["reason"].rstrip("."))
 
 
 OUTCOMES = ("updated", "already", "conflict", "missing", "invalid", "failed")

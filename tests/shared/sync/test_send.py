@@ -419,7 +419,9 @@ def test_what_cannot_be_read_back_is_not_known_and_the_next_run_looks(world: Wor
     lines = world.send(patience=0.3)
     assert world.store.reads > 1
     assert statuses(lines) == [Status.DONE] * CHUNK + [Status.FAILED] * (ROWS - CHUNK)
-    assert [line.reason for line in lines[CHUNK:]] == [engine.UNKNOWN] * CHUNK + ["not sent: no answer"] * 2
+    assert [line.reason for line in lines[CHUNK:]] == [f"{engine.UNKNOWN}no answer"] * CHUNK + [
+        "not sent: no answer"
+    ] * 2
     [left] = world.journal.unfinished(world.store.name)
     assert left.state == "intent"
 
@@ -472,7 +474,7 @@ def test_a_store_that_dies_in_mid_run_leaves_a_true_account(tmp_path: Path, db: 
         setattr(world.store, f"{when}_write", at(2, die))
         lines = world.send(patience=0.5)
         assert statuses(lines) == [Status.DONE] * CHUNK + [Status.FAILED] * (ROWS - CHUNK)
-        assert {line.reason for line in lines[CHUNK : 2 * CHUNK]} == {engine.UNKNOWN}
+        assert all(line.reason.startswith(engine.UNKNOWN) for line in lines[CHUNK : 2 * CHUNK])
         assert all(line.reason.startswith("not sent: ") for line in lines[2 * CHUNK :])
 
         server.start()
@@ -619,7 +621,7 @@ def test_who_lost_the_lease_does_not_settle_by_reading(world: World) -> None:
 
     world.store.after_write = at(1, overtaken)
     lines = world.send()
-    assert {line.reason for line in lines[:CHUNK]} == {engine.UNKNOWN}
+    assert all(line.reason.startswith(engine.UNKNOWN) for line in lines[:CHUNK])
     assert world.store.writes == 1
     # Whoever took over may have looked before the write arrived, so it is looked at once more.
     [chunk] = world.recover()
