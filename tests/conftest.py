@@ -171,8 +171,7 @@ def dataset() -> Iterator[Any]:
     made.delete()
 
 
-@pytest.fixture
-def registry() -> Iterator[Any]:
+def _registry() -> Iterator[Any]:
     """The registry that FiftyOne's database holds; it, its aliases and the runs are gone afterwards."""
     own_database()
     import fiftyone.core.odm as odm
@@ -184,3 +183,7 @@ def registry() -> Iterator[Any]:
     yield Registry(db)
     for name in (VERSIONS, ALIASES, COLLECTION):
         db[name].drop()
+
+
+registry = pytest.fixture(_registry)
+module_registry = pytest.fixture(_registry, scope="module")  # for all tests of a file

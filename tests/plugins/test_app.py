@@ -5,7 +5,6 @@ import fiftyone.core.odm as odm
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
-from scripts.surroundings import own_database
 from shared.forms import SELECTED
 from tests import browser, labels, rois
 from tests.worker import result, wait, worker
@@ -16,9 +15,8 @@ STORE = "mbari-test-app-labels"
 
 
 @pytest.fixture(scope="module")
-def plankton(tmp_path_factory):
+def plankton(tmp_path_factory, module_registry):
     browser.chromium()
-    own_database()
     dataset = fo.Dataset("plankton-in-the-app")
     dataset.persistent = True
     rois.fill(dataset, tmp_path_factory.mktemp("rois"), dict.fromkeys(CLASSES, IMAGES))

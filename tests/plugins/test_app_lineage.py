@@ -1,12 +1,8 @@
 """From the list of models to a card, figures, the family and a filled-in form, in FiftyOne's App and a real browser."""
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
 import pytest
 
-from scripts.surroundings import own_database
-from shared import runs
-from shared.lineage.registry import ALIASES, VERSIONS, Registry
 from tests import browser, versions
 
 IMAGES = 12  # of each of three classes
@@ -15,9 +11,8 @@ HEADER = ("Version", "Alias", "Top-1", "Macro F1", "Data", "Data since", "Traine
 
 
 @pytest.fixture(scope="module")
-def plankton():
+def plankton(module_registry):
     browser.chromium()
-    own_database()
     dataset = fo.Dataset("plankton-with-models")
     dataset.persistent = True
     yield dataset
@@ -30,15 +25,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(plankton, folder):
+def trained(plankton, folder, module_registry):
     """Two versions, the younger one fine-tuned from the older, which is in production; older first."""
     versions.fill(plankton, folder / "rois", IMAGES)
     first = versions.trained(plankton, folder)
-    db = odm.get_db_conn()
-    Registry(db).set_alias("m", "production", first.version, by="ann")
-    yield first, versions.trained(plankton, folder, base_weights="m@production")
-    for name in (VERSIONS, ALIASES, runs.COLLECTION):
-        db[name].drop()
+    module_registry.set_alias("m", "production", first.version, by="ann")
+    return first, versions.trained(plankton, folder, base_weights="m@production")
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,7 @@ import cv2
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
-from fiftyone.core.odm import get_db_conn
 
-from scripts.surroundings import own_database
-from shared import runs
-from shared.lineage.registry import ALIASES, VERSIONS, Registry
 from tests import browser, rois
 from tests.published import fitted, version
 
@@ -34,10 +30,9 @@ def secrets(folder):
 
 
 @pytest.fixture(scope="module")
-def plankton(folder, secrets):
+def plankton(folder, secrets, module_registry):
     """ROIs of two cameras, of which B is out of focus, with a model applied; five labels are wrong on purpose."""
     browser.chromium()
-    own_database()
     dataset = fo.Dataset("plankton-to-review")
     dataset.persistent = True
     rois.fill(dataset, folder / "rois", dict.fromkeys(rois.CLASSES, EACH))
@@ -54,7 +49,7 @@ def plankton(folder, secrets):
         cv2.imwrite(path, cv2.GaussianBlur(cv2.imread(path), (0, 0), BLUR))
     named = dataset.match({"camera": "A", "ground_truth.label": DOWN}).values("id")
     dataset.select(named[-5:]).set_values("ground_truth.label", [DISC] * 5)
-    record = version(Registry(get_db_conn()), folder, weights)
+    record = version(module_registry, folder, weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(*next(iter(secrets.items())))
         params = {"model": record.name, "prediction_field": FIELD, "store_logits": True}
@@ -62,8 +57,6 @@ def plankton(folder, secrets):
     dataset.reload()
     yield dataset
     dataset.delete()
-    for name in (VERSIONS, ALIASES, runs.COLLECTION):
-        get_db_conn()[name].drop()
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +127,8 @@ def _correct_accept_and_mark(person, plankton, names):
     person.look("review-accept")
     person.press("Execute")
     others = set(plankton.load_saved_view(wrong).values("id")) - set(ids[:2])
-    person.see(f"{len(others)} ROIs with a label got the prediction as a correction.")
+    noun = "ROI" if len(others) == 1 else "ROIs"
+    person.see(f"{len(others)} {noun} with a label got the prediction as a correction.")
     person.look("review-accepted")
     person.press("Close")
     plankton.reload()
