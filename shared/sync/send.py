@@ -235,7 +235,8 @@ def _write(chunk: Chunk, store: Store, lease: Lease, patience: float) -> tuple[_
             outcomes.update(zip(left, _all(rows, Status.FAILED, str(answer)), strict=True))
             return _Settled(_in_order(outcomes), sure=True), f"{NOT_SENT}{answer}"
         refused = answer.refused if isinstance(answer, Written) else {}
-        judged = [_judge(row, found, refused, offered) for row in rows]
+        taken = answer.taken if isinstance(answer, (Written, Unreachable)) else ()
+        judged = [_judge(row, found, refused, offered, taken) for row in rows]
         outcomes.update((i, outcome) for i, outcome in zip(left, judged, strict=True) if outcome is not None)
         left = [i for i, outcome in zip(left, judged, strict=True) if outcome is None]
         if not left or refused_all:
@@ -274,6 +275,7 @@ def _judge(
     found: Mapping[SourceId, Found],
     refused: Mapping[SourceId, str] | None = None,
     offered: bool = True,
+    taken: Collection[SourceId] = (),
 ) -> Outcome | None:
     """What became of a row, from what the store holds now; None where it is still to be done.
 
@@ -282,6 +284,7 @@ def _judge(
         found: what was read back
         refused: reasons, by id, of a store that will never take a change
         offered: whether this run may have written the row at all
+        taken: ids of the changes that the store itself said it made
     """
     held = found.get(row.source)
     if held is None:
@@ -292,13 +295,14 @@ def _judge(
         if held.ours is False or not offered:
             return Outcome(Status.ALREADY, held.label, "somebody else has stored it meanwhile")
         return Outcome(Status.DONE, row=held.row)
+    ours = held.ours or row.source in taken
     if held.label == row.expected:
-        if held.ours:
+        if ours:
             return Outcome(Status.CONFLICT, held.label, "was written, and put back since", written=True)
         if refused and row.source in refused:
             return Outcome(Status.FAILED, held.label, refused[row.source])
         return None
-    if held.ours:
+    if ours:
         return Outcome(Status.CONFLICT, held.label, f"was written, and changed to {held.said} since", written=True)
     return Outcome(Status.CONFLICT, held.label, f"the store holds {held.said}, not {said(row.expected)}")
 

@@ -6,7 +6,7 @@ single requests only; retrying, settling who won and accounting are the work of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -18,9 +18,14 @@ SourceId = str | int
 
 
 class Unreachable(StorageError):
-    """The store gave no answer, or one that passes: whether a write took effect is not known until it is read again."""
+    """The store gave no answer, or one that passes: whether a write took effect is not known until it is read again.
+
+    Attributes:
+        taken: the ids of the changes that the store said it made, before its next answer was none
+    """
 
     __module__ = "mbari"
+    taken: Collection[SourceId] = ()
 
 
 def said(label: str | None) -> str:
@@ -78,11 +83,14 @@ class Written:
         done: how many records matched id and expected label, and were written
         refused: reason by id, for changes that the store will never take (a rule of its own, for one)
         rows: the ids of the records written, by id, in a store where each write gives a record a new one
+        taken: the ids of changes that it made and that a look afterwards found changed or put back, where a store
+            looks; they are not among `done`, and are never to be offered again
     """
 
     done: int
     refused: Mapping[SourceId, str] = field(default_factory=dict)
     rows: Mapping[SourceId, int] = field(default_factory=dict)
+    taken: Collection[SourceId] = frozenset()
 
 
 class Store(Protocol):

@@ -229,6 +229,14 @@ class TatorStore:
         made = _Round()
         self._api.run = stamp.run
         try:
+            return self._offer(changes, made)
+        except Unreachable as error:
+            error.taken = frozenset(change.id for change in made.taken.values())
+            raise
+
+    def _offer(self, changes: Sequence[Change], made: _Round) -> Written:
+        """Writes, and looks what became of it: between the two, others may have written as well."""
+        try:
             self._write(self._sorted(changes, made), made)
         except Unreachable:
             raise
@@ -249,7 +257,8 @@ class TatorStore:
         if self._settings.verified is not None:
             self._verify(done)
         numbers = {} if self._settings.in_place else {change.id: rows[element].id for element, change in done.items()}
-        return Written(len(done), made.refused, numbers)
+        since = frozenset(change.id for element, change in made.taken.items() if element not in done)
+        return Written(len(done), made.refused, numbers, since)
 
     def _sorted(self, changes: Sequence[Change], made: _Round) -> list[_Group]:
         """The changes that can be made at all, those that are alike together."""

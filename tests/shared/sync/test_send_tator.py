@@ -12,6 +12,8 @@ from shared.sync.plan import Line, plan
 from shared.sync.send import recover, send
 from shared.sync.stores.base import Store
 from tests.shared.sync.stores.tators import Troubled, element, opened
+from tests.tator.api import Answer, Request
+from tests.tator.http import Cut
 
 ROWS, CHUNK = 10, 4  # so three chunks
 WORDS = f"chunk={CHUNK}&timeout=2"
@@ -96,6 +98,41 @@ def test_an_edit_between_check_and_write_is_a_conflict(db: Any, filled: Troubled
             lines = sent(db, store, lines)
     assert [line.status for line in lines] == [Status.CONFLICT if n == 2 else Status.DONE for n in range(ROWS)]
     assert filled.labels(element(2)) == ["Acartia"]
+
+
+@pytest.mark.parametrize(("by", "became"), [("Copepod", "put back"), ("Acartia", "changed to 'Acartia'")])
+def test_what_a_person_edits_right_after_the_write_is_a_conflict_and_stays(
+    db: Any, filled: Troubled, wanted: str, by: str, became: str
+) -> None:
+    def edited(request: Request, answer: Answer) -> Answer:
+        if request.method == "PATCH" and filled.labels(element(2)) == [wanted]:
+            filled.edit(element(2), by)
+        return answer
+
+    with opened(filled, more=WORDS) as store:
+        lines = planned(store, wanted)
+        filled.instead = edited
+        lines = sent(db, store, lines)
+    assert [line.status for line in lines] == [Status.CONFLICT if n == 2 else Status.DONE for n in range(ROWS)]
+    assert lines[2].reason == f"was written, and {became} since"
+    assert outcomes(db)[element(2)].written
+    assert [filled.labels(element(n)) for n in range(ROWS)] == [[by if n == 2 else wanted] for n in range(ROWS)]
+
+
+def test_what_was_put_back_before_the_next_answer_got_lost_stays(db: Any, filled: Troubled) -> None:
+    def losing(request: Request, answer: Answer) -> Answer:
+        if request.method == "PATCH" and filled.labels(element(7)) == ["Oithona"]:  # the second of two groups
+            filled.instead = None
+            filled.edit(element(2), "Copepod")
+            raise Cut
+        return answer
+
+    with opened(filled, more="timeout=2") as store:
+        lines = [*planned(store, "Calanus")[:5], *planned(store, "Oithona")[5:]]
+        filled.instead = losing
+        lines = sent(db, store, lines)
+    assert [line.status for line in lines] == [Status.CONFLICT if n == 2 else Status.DONE for n in range(ROWS)]
+    assert [filled.labels(element(n)) for n in range(4)] == [["Calanus"], ["Calanus"], ["Copepod"], ["Calanus"]]
 
 
 @pytest.mark.parametrize("losing", [False, True], ids=["answered", "answer lost"])

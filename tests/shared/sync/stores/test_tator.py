@@ -39,7 +39,8 @@ class Named:
     def write(self, changes: Sequence[Change], stamp: Stamp) -> Written:
         written = self._store.write([change._replace(id=named(change.id)) for change in changes], stamp)
         names = {named(change.id): change.id for change in changes}
-        return Written(written.done, {names[source]: why for source, why in written.refused.items()}, written.rows)
+        refused = {names[source]: why for source, why in written.refused.items()}
+        return Written(written.done, refused, written.rows, frozenset(names[source] for source in written.taken))
 
 
 class TatorHarness:

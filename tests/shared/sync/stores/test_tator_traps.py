@@ -256,7 +256,7 @@ def test_7_an_edit_between_check_and_write_is_found_out_by_the_look_afterwards(t
     tator.put([(e(1), "Calanus"), (e(2), "Calanus")])
     with opened(tator) as store, tator.between(lambda: tator.edit(e(1), "Acartia", mark=True)):
         # The server says that it updated two: of the first, the row that nobody sees any more.
-        assert store.write([change(1), change(2)], STAMP) == Written(1)
+        assert store.write([change(1), change(2)], STAMP) == Written(1, taken={e(1)})
         assert store.read([e(1)]) == {e(1): Found("Acartia")}
     assert tator.labels(e(1)) == ["Acartia"]
 
@@ -272,7 +272,8 @@ def test_7_an_edit_right_after_the_write_is_found_out_by_the_look_afterwards(tat
 
     with opened(tator) as store:
         tator.instead = edited
-        assert store.write([change(1, wanted=wanted), change(2, wanted=wanted)], STAMP) == Written(1)
+        written = store.write([change(1, wanted=wanted), change(2, wanted=wanted)], STAMP)
+        assert written == Written(1, taken={e(1)})
         assert store.read([e(1)]) == {e(1): Found("Acartia")}
 
 
