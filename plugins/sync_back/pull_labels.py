@@ -117,7 +117,7 @@ def _compare(job: Job, field: Any, store: Any, found: _Differences, confirm: Any
         "tags": "tags",
         "label_tags": f"{field.name}.tags",
     }
-    total = job.view.count()
+    total, sure = job.view.count(), False  # that the store holds labels where they are looked for
     for rows in samples.batches(job.view, columns, BATCH):
         if job.run.stopping():
             break
@@ -143,8 +143,10 @@ def _compare(job: Job, field: Any, store: Any, found: _Differences, confirm: Any
                     found.add(kind, sample_id, source_id, label, stored, there.label)
                 moves += [move] if move else []
         found.kinds["samples"] += len(rows["id"])
-        if held and not any(one.label or one.other for one in held.values()):
-            store.check()  # says so where it is the path of the label that is wrong
+        if held and not sure:
+            if not any(one.label or one.other for one in held.values()):
+                store.check(writing=False)  # says so where it is the path of the label that is wrong
+            sure = True
         if confirm:
             confirm()
             field.move(moves, event)

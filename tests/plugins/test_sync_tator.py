@@ -236,6 +236,15 @@ def test_a_worker_pulls_sends_accounts_for_each_and_takes_it_back(plankton, tato
     assert not plankton.match_tags("synced").match_tags("needs-sync").count()
 
 
+def test_who_may_only_read_compares_where_nothing_is_labelled_yet(plankton, tator, monkeypatch):
+    monkeypatch.setenv("MBARI_LABEL_STORE_TOKEN", tator.token("viewer"))
+    for n in range(9):
+        tator.edit(element(n), None)
+    pulled = run("pull_labels", plankton)
+    assert (pulled["counts"]["compared"], pulled["counts"]["differ"]) == (10, 9)
+    assert tator.count("PATCH") == 0
+
+
 def test_localizations_without_an_roi_are_counted_in_one_request(plankton, tator):
     tator.put([(element(n), "Calanus") for n in range(20, 23)])
     tator.put([(element(n), "Calanus") for n in range(20, 30)], version=32)  # another version's

@@ -105,8 +105,11 @@ class Store(Protocol):
     name: str
     chunk: int
 
-    def check(self) -> str:
+    def check(self, writing: bool = True) -> str:
         """Reads a little and says in one line what it found; writes nothing.
+
+        Args:
+            writing: whether a user who may only read is an error
 
         Raises:
             StorageError: it cannot be reached, read or written, as far as can be seen without writing

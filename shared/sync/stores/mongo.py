@@ -269,7 +269,7 @@ class MongoStore:
             answer.refused[group[0][1].id] = reason
         return answer
 
-    def check(self) -> str:
+    def check(self, writing: bool = True) -> str:
         """Reads a few records, the indexes and the user's rights; see `Store.check`."""
         settings = self._settings
         with self._explaining("read"):
@@ -284,7 +284,8 @@ class MongoStore:
             indexed = settings.id == "_id" or any(
                 index["key"][0][0] == settings.id for index in self._records.index_information().values()
             )
-            self._check_rights()
+            if writing:
+                self._check_rights()
         with_id = sum(at(record, settings.id) is not None for record in few)
         if few and not with_id:
             raise StorageError(

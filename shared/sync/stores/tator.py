@@ -376,7 +376,7 @@ class TatorStore:
 
     # --- itself ---
 
-    def check(self) -> str:
+    def check(self, writing: bool = True) -> str:
         """Reads names, a few rows and the user's permission; see `Store.check`."""
         self._found = None
         place = self._place()
@@ -392,7 +392,7 @@ class TatorStore:
         if rows:
             labelled = sum(self._one(row).label not in ("", None) for row in rows)
             line += f"; of the first {len(rows)}, {labelled} have a label"
-        return f"{line}; {self._permission(place, few.body)}"
+        return f"{line}; {self._permission(place, few.body)}" if writing else line
 
     def _permission(self, place: Place, few: Sequence[Mapping[str, Any]]) -> str:
         """What the user may do, in words; StorageError if that is not writing."""

@@ -48,8 +48,8 @@ class Between:
         self.after_write: Callable[[int], Any] = lambda number: None
         self.before_read: Callable[[int], Any] = lambda number: None
 
-    def check(self) -> str:
-        return self.store.check()
+    def check(self, writing: bool = True) -> str:
+        return self.store.check(writing)
 
     def refuses(self, label: str) -> str | None:
         return self.store.refuses(label)

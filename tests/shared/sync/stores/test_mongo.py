@@ -673,6 +673,7 @@ def test_a_user_who_may_only_read(guarded: MongoClient) -> None:
             with pytest.raises(StorageError, match="may not write to") as caught:
                 call()
             assert type(caught.value) is StorageError
+        assert "1 records" in store.check(writing=False)
 
 
 def test_the_token_is_the_password_of_a_user_without_one(guarded: MongoClient) -> None:
