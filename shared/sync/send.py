@@ -211,7 +211,7 @@ def _write(chunk: Chunk, store: Store, lease: Lease, patience: float) -> tuple[_
         the outcomes, or None where it is not known what the store made of the rows; and why nothing more can be
         sent, if so
     """
-    stamp = Stamp(chunk.run, chunk.by, chunk.at)
+    stamp = Stamp(chunk.run, chunk.by, chunk.at, chunk.how)
     outcomes: dict[int, Outcome] = {}
     left = list(range(len(chunk.rows)))
     offered = False  # whether an earlier round may have changed what is left

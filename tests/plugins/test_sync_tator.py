@@ -100,6 +100,17 @@ def test_a_sync_is_reverted_and_a_lost_answer_is_no_conflict(plankton, tator):
     assert reverted["counts"] == {"reverted": 3, "left": 1}
 
 
+def test_what_takes_a_sync_back_verifies_nothing(plankton, tator, monkeypatch):
+    monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more="verified=verified&timeout=5"))
+    run("pull_labels", plankton, apply=True)
+    plankton.limit(1).tag_samples("Metridia")
+    done = result(delegate("@mbari/sync_back/sync_back", plankton))
+    tator.data.marks(element(0), 31)[-1].attributes["verified"] = False  # a person has doubts
+    result(delegate("@mbari/sync_back/revert_sync", plankton, run=done["run"]))
+    assert tator.labels(element(0)) == ["Calanus"]
+    assert tator.rows(element(0))[-1].attributes["verified"] is False
+
+
 def test_a_run_is_not_taken_back_in_another_version_of_the_same_name(plankton, tator, monkeypatch):
     tator.put([(element(n), "Metridia") for n in range(10)], version=32)
     monkeypatch.setenv("MBARI_LABEL_STORE", uri(tator, more="name=lab&timeout=2"))

@@ -68,11 +68,12 @@ class Change(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """Who writes: kept by stores that have a place for it."""
+    """Who writes: kept by stores that have a place for it. `how` is "sync", or "revert" for what takes one back."""
 
     run: str
     by: str | None
     at: datetime
+    how: str = "sync"
 
 
 @dataclass(frozen=True)

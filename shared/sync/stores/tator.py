@@ -8,7 +8,7 @@ The secret MBARI_LABEL_STORE says where and how, MBARI_LABEL_STORE_TOKEN is the 
     type         the localization type
     attribute    the attribute that is the label, `Label` by default
     media_type   in place of `version` and `type`: the labels of whole images of this media type
-    verified     a boolean attribute that is set true where a label was written, in a request of its own
+    verified     a boolean attribute that is set true where a sync wrote a label, in a request of its own
     in_place     1 by default; with 0 every write adds a row (with a new id and a new time) and keeps the old one as a
                  mark
     chunk        changes in one write, 500 by default
@@ -229,12 +229,12 @@ class TatorStore:
         made = _Round()
         self._api.run = stamp.run
         try:
-            return self._offer(changes, made)
+            return self._offer(changes, made, stamp.how)
         except Unreachable as error:
             error.taken = frozenset(change.id for change in made.taken.values())
             raise
 
-    def _offer(self, changes: Sequence[Change], made: _Round) -> Written:
+    def _offer(self, changes: Sequence[Change], made: _Round, how: str) -> Written:
         """Writes, and looks what became of it: between the two, others may have written as well."""
         try:
             self._write(self._sorted(changes, made), made)
@@ -254,7 +254,7 @@ class TatorStore:
             for element, change in made.taken.items()
             if element in rows and rows[element].holds(change.wanted)
         }
-        if self._settings.verified is not None:
+        if self._settings.verified is not None and how == "sync":  # what is put back, nobody has looked at
             self._verify(done)
         numbers = {} if self._settings.in_place else {change.id: rows[element].id for element, change in done.items()}
         since = frozenset(change.id for element, change in made.taken.items() if element not in done)

@@ -307,6 +307,15 @@ def test_8_verified_is_set_in_a_request_of_its_own_and_only_where_the_label_was_
     harmless(tator)
 
 
+def test_8_verified_is_not_set_by_what_takes_a_sync_back_nor_where_the_label_goes(tator: Troubled) -> None:
+    tator.put([(e(1), "Calanus"), (e(2), "Calanus")], attributes={"verified": False})
+    with opened(tator, more="verified=verified&timeout=2") as store:
+        assert store.write([change(1)], STAMP._replace(how="revert")) == Written(1)
+        assert store.write([change(2, wanted="")], STAMP) == Written(1)
+    rows = [tator.rows(e(n))[-1].attributes for n in (1, 2)]
+    assert [(row["Label"], row["verified"]) for row in rows] == [("Oithona", False), ("", False)]
+
+
 def test_8_verified_adds_no_mark_of_its_own(tator: Troubled) -> None:
     tator.put([(e(1), "Calanus")], attributes={"verified": False})
     with opened(tator, more="verified=verified&in_place=0&timeout=2") as store:
