@@ -188,7 +188,8 @@ def _throttled(answer: httpx.Response, message: str) -> float | None:
     """Seconds after which a throttled request may be sent again; None for any other answer."""
     said = _THROTTLED.match(message)
     if answer.status_code == 429 or (answer.status_code == 400 and said):
-        return float(said[1]) if said and said[1] else 1.0
+        # It rounds what is left, to 0 too: asked again at once, it would be asked a thousand times over.
+        return max(1.0, float(said[1])) if said and said[1] else 1.0
     return None
 
 

@@ -402,6 +402,17 @@ def test_11_a_throttled_request_is_waited_for_and_made_once(tator: Troubled, sle
     assert tator.times(e(1)) == 1
 
 
+def test_11_a_throttle_for_no_time_is_waited_for_all_the_same(tator: Troubled, slept: list[float]) -> None:
+    tator.put([(e(1), "Calanus")])
+    message = "Request was throttled. Expected available in 0 seconds."
+    answers = [Answer(400, {"message": message})] * 3
+    with opened(tator) as store:
+        store.check()
+        tator.instead = lambda request, answer: answers.pop() if answers else answer
+        assert store.read([e(1)]) == {e(1): Found("Calanus")}
+    assert slept == [1.0] * 3
+
+
 def test_11_a_throttle_that_does_not_end_is_unreachable(tator: Troubled, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(tator_api, "monotonic", lambda: now[0])
