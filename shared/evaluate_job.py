@@ -254,8 +254,8 @@ def _since(job: Job, table: Mapping[str, list[Any]], learned: np.ndarray) -> str
     if not rows:
         return ""
     return (
-        f"Since the last evaluation {len(rows):,} labels of the target were changed, {int(learned[rows].sum()):,} of "
-        "them of ROIs that were learned from: train again to make use of those."
+        f"Labels of the target that were changed since the last evaluation: {len(rows):,}, of ROIs that were learned "
+        f"from {int(learned[rows].sum()):,}; train again to make use of these."
     )
 
 

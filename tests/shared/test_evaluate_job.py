@@ -144,11 +144,8 @@ def test_it_says_how_many_labels_were_changed_since_learned_ones_too(judged, eva
     field.move([Move(ids[0], "a", "c")], early)
     now = early._replace(run="r2", at=datetime.now(UTC))
     field.move([Move(ids[1], "a", "b"), Move(ids[7], "a", "b"), Move(ids[2], "a", "a")], now)  # the last stays
-    assert (
-        "Since the last evaluation 2 labels of the target were changed, 1 of them of ROIs"
-        in evaluate(judged)["message"]
-    )
-    assert "Since the last" not in evaluate(judged)["message"]
+    assert "changed since the last evaluation: 2, of ROIs that were learned from 1;" in evaluate(judged)["message"]
+    assert "since the last" not in evaluate(judged)["message"]
 
 
 def test_a_field_of_marks_that_is_somebody_elses_is_refused(judged, evaluate):
