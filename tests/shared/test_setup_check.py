@@ -77,6 +77,10 @@ def test_tator_is_shown_with_all_that_its_address_names_and_nothing_is_written(d
         "the token may write (permission 'Can Edit')",
     ):
         assert said in detail
+    assert "in_place" not in detail
+    chosen = uri(tator, more="timeout=2&in_place=0&verified=verified&chunk=50&pause=0.5")
+    _, detail = look(db, MBARI_LABEL_STORE=chosen, MBARI_LABEL_STORE_TOKEN=tator.token())
+    assert "; verified='verified', in_place=0, chunk=50, pause=0.5; 3 localizations" in detail
     assert not [asked for asked in tator.requests if not asked.startswith(("GET ", "PUT "))]
 
 

@@ -58,6 +58,7 @@ def find(api: Api, settings: Settings) -> Place:
         _check_attribute(api, "verified", settings.verified, kinds, ("bool",))
     said += f", {'media type' if settings.media else 'type'} {kind.get('name')!r} ({kind['id']})"
     said += f", attribute {settings.attribute!r} of {_listed(kinds)}"
+    said += f"; {settings.chosen}" if settings.chosen else ""
     return Place(number, version, kind["id"], said, project.get("permission"))
 
 

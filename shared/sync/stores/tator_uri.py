@@ -61,6 +61,17 @@ class Settings:
     pause: float = 0.0
     timeout: float = 30.0
 
+    @property
+    def chosen(self) -> str:
+        """What changes how labels are written, where it is not the usual: such as "in_place=0, chunk=50"."""
+        said = {
+            "verified": repr(self.verified),
+            "in_place": f"{self.in_place:d}",
+            "chunk": f"{self.chunk}",
+            "pause": f"{self.pause:g}",
+        }
+        return ", ".join(f"{key}={said[key]}" for key in said if getattr(self, key) != getattr(Settings, key))
+
 
 def read_uri(uri: str) -> Settings:
     """The settings in a URI.
