@@ -168,11 +168,16 @@ def is_text(text: str) -> bool:
     return True
 
 
-def cannot_hold(label: str, most_bytes: int) -> str | None:
-    """Why no store can hold a label, or none can that takes so many bytes at most; None where it can."""
+def cannot_hold(label: str, most_bytes: int | None = None) -> str | None:
+    """Why no store can hold a label, or none can that takes so many bytes at most (or any number); None where it can.
+
+    This is about labels to be written; one that a store holds already may be longer.
+    """
     if not is_text(label):
         return "it holds half a character (a lone surrogate), which is no text"
-    return f"it is longer than {most_bytes:,} bytes" if len(label.encode()) > most_bytes else None
+    if most_bytes is None or len(label.encode()) <= most_bytes:
+        return None
+    return f"it is longer than {most_bytes:,} bytes"
 
 
 def readable(value: Any) -> str:

@@ -35,7 +35,7 @@ from .base import Change, Found, SourceId, Stamp, Unreachable, Written, cannot_h
 from .tator_api import Api, Reply
 from .tator_names import WRITERS, Place, denied, find, refused
 from .tator_uri import Settings, read_uri
-from .tator_values import MOST_BYTES, elemental_id, escaped, in_bulk, is_plain
+from .tator_values import MOST_BULK, MOST_BYTES, elemental_id, escaped, in_bulk, is_plain, no_value
 
 PAGE = 2_000  # ids in one request that reads
 FEW = 20  # rows that a check looks at
@@ -109,10 +109,14 @@ class TatorStore:
 
     def refuses(self, label: str) -> str | None:
         """Why no attribute of Tator's can hold this label, or None."""
-        if "\0" in label:
-            return "it holds a null character"
+        if reason := no_value(label):
+            return reason
         if self._settings.media and not in_bulk(label):
             # A single image is written by the same statement as many of them.
+            if len(label) > MOST_BULK:
+                return (
+                    f"it is longer than {MOST_BULK:,} characters, the longest label of a whole image that Tator takes"
+                )
             return "Tator cannot take an apostrophe, a percent sign or a control character as a whole image's label"
         return cannot_hold(label, MOST_BYTES)
 
@@ -264,7 +268,8 @@ class TatorStore:
         """The changes that can be made at all, those that are alike together."""
         named: dict[str, list[Change]] = defaultdict(list)
         for change in changes:
-            reason = self.refuses(change.wanted) or self.refuses(change.expected)
+            # A filter compares more texts than can be written.
+            reason = self.refuses(change.wanted) or no_value(change.expected)
             element = elemental_id(change.id)
             if reason:
                 made.refused[change.id] = reason

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from .base import SourceId
+from .base import SourceId, cannot_hold
 
 MOST_BYTES = 8_000  # of one label, so that a chunk of the longest ones still is one small request
 MOST_BULK = 5_000  # characters; the longest text that was seen to arrive
@@ -34,6 +34,11 @@ def elemental_id(source: SourceId) -> str | None:
 def escaped(label: str) -> str:
     """A label as filters want it: the inside of its JSON text."""
     return json.dumps(label, ensure_ascii=False)[1:-1]
+
+
+def no_value(label: str) -> str | None:
+    """Why no attribute can have this value, so that no filter can ask for it either; None where one can."""
+    return "it holds a null character" if "\0" in label else cannot_hold(label)
 
 
 def in_bulk(label: str) -> bool:

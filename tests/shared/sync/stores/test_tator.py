@@ -265,6 +265,33 @@ def test_labels_of_whole_images(tator: Troubled) -> None:
     assert tator.labels(A) == []
 
 
+@pytest.mark.parametrize("held", ["O'Brien", "50% sure", "x" * 5_001])
+def test_an_image_loses_a_label_that_it_could_not_be_given(tator: Troubled, held: str) -> None:
+    tator.put_media([(A, held), (B, "Calanus")])
+    with opened(tator, IMAGES) as store:
+        assert store.write([change(A, held), change(B, held)], STAMP) == Written(1)
+    assert (tator.media_labels(A), tator.media_labels(B)) == (["Oithona"], ["Calanus"])
+
+
+def test_a_label_that_is_too_long_for_an_image_is_refused_as_that(tator: Troubled) -> None:
+    with opened(tator, IMAGES) as store:
+        assert store.refuses("x" * 5_000) is None
+        assert store.refuses("x" * 5_001) == (
+            "it is longer than 5,000 characters, the longest label of a whole image that Tator takes"
+        )
+        assert "apostrophe" in str(store.refuses("it's"))
+
+
+def test_a_longer_label_than_can_be_written_is_replaced(tator: Troubled) -> None:
+    held = "x" * 8_100
+    tator.put([(A, held), (B, held)])
+    with opened(tator) as store:
+        assert store.write([change(A, held), change(B, held, "it's")], STAMP) == Written(2)
+        refused = store.write([change(A, "half \ud83e"), change(B, "\0")], STAMP)
+        assert (refused.done, set(refused.refused)) == (0, {A, B})
+    assert (tator.labels(A), tator.labels(B)) == (["Oithona"], ["it's"])
+
+
 def test_an_image_that_changed_meanwhile_is_left_alone(tator: Troubled) -> None:
     tator.put_media([(A, "Calanus"), (B, "Calanus")])
     with opened(tator, IMAGES) as store, tator.right("syncbot", "View Only"), pytest.raises(StorageError, match="may"):
