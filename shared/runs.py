@@ -176,7 +176,7 @@ def request_stop(db: Database, run: str, by: str | None) -> dict[str, Any]:
     """Asks a running run to end at its next safe point.
 
     Returns:
-        the run's record
+        the run's record, with `lost` as in `running`
 
     Raises:
         InputError: if there is no such run, or it is not running
@@ -191,7 +191,7 @@ def request_stop(db: Database, run: str, by: str | None) -> dict[str, Any]:
     record = runs.find_one_and_update({"_id": known["_id"], "state": "running"}, asked)
     if record is None:
         raise InputError(f"The run {known['name']!r} is not running: it is {known['state']}.")
-    return record
+    return {**record, "lost": _lost(record)}
 
 
 def claim(db: Database, run: str, key: str, watch: float = 10 * BEAT_EVERY) -> None:
@@ -239,8 +239,12 @@ def running(db: Database) -> list[dict[str, Any]]:
     """The records of runs under way, newest first; each gets `lost`: it gave no sign of life for long."""
     records = list(db[COLLECTION].find({"state": "running"}).sort("started_at", -1).limit(100))
     for record in records:
-        record["lost"] = (_now() - record["alive_at"]).total_seconds() > LOST_AFTER
+        record["lost"] = _lost(record)
     return records
+
+
+def _lost(record: Mapping[str, Any]) -> bool:
+    return (_now() - record["alive_at"]).total_seconds() > LOST_AFTER
 
 
 def duration(seconds: float) -> str:

@@ -43,6 +43,12 @@ class StopRun(SuiteOperator):
     def work(self, job: Job) -> dict[str, Any]:
         """Leaves the request where the run sees it within seconds."""
         record = runs.request_stop(job.db, job.params.run, job.user)
+        if record["lost"]:
+            return {
+                "message": f"{record['name']!r} has given no sign of life since {record['alive_at']:%Y-%m-%d %H:%M} "
+                "UTC: its worker has probably died, and then there is nothing to stop; start it again. If it is alive "
+                "after all, it stops."
+            }
         return {"message": f"Asked {record['name']!r} to stop; it ends at its next safe point, within seconds."}
 
 

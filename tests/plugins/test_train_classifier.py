@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import fiftyone as fo
@@ -446,3 +447,16 @@ def test_a_version_is_repeated_from_the_form_and_by_the_worker(plankton, root, r
     other = result(delegate(TRAIN, plankton, model_name="m", repeat=first["version"]))
     assert "no longer on the same data" in other["message"]
     assert f"| Repeats | `{first['version']}` |" in (Path(other["files"]) / "card.md").read_text()
+
+
+def test_a_run_whose_worker_died_is_not_said_to_stop_within_seconds(registry):
+    then = datetime(2020, 1, 2, 3, 4)
+    record = {"name": "Sync", "dataset": "gone", "state": "running", "started_at": then, "alive_at": then}
+    records = registry._versions.database[runs.COLLECTION]
+    identity = records.insert_one(record).inserted_id
+    try:
+        said = foo.execute_operator(STOP, {"params": {"run": str(identity)}}).result["message"]
+    finally:
+        records.delete_one({"_id": identity})
+    assert said.startswith("'Sync' has given no sign of life since 2020-01-02 03:04 UTC")
+    assert "within seconds" not in said
