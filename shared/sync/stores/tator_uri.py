@@ -79,6 +79,8 @@ def read_uri(uri: str) -> Settings:
     Raises:
         InputError: it cannot be used; it says which key, never a value
     """
+    if "#" in uri:
+        raise InputError("MBARI_LABEL_STORE holds a `#`, after which nothing would be read: write it as %23.")
     scheme, _, rest = uri.partition("://")
     scheme = scheme.lower().removeprefix("tator+")
     place, _, query = rest.partition("?")

@@ -107,6 +107,8 @@ def test_a_name_does_not_stand_for_the_labels() -> None:
         ("tator+https://host/lab?version=&type=b", "`version`"),
         ("tator+https://host/lab?version=a&type=b&media_type=c", "both `media_type` and `version`"),
         ("tator+https://host/lab?media_type=c&in_place=0", "no marks of whole images"),
+        (f"{USUAL}#{SECRET}", "`#`.*%23"),
+        ("tator+https://host/lab#2?version=a&type=b", "`#`.*%23"),
         (f"{USUAL}&versoin=1", "a key `versoin` that is not known; did you mean `version`"),
         (f"{USUAL}&token={SECRET}", "a key `token` that is not known"),
         (f"{USUAL}&{SECRET}", "key=value pairs"),
