@@ -94,8 +94,8 @@ def own_database() -> None:
 
 def own_label_store() -> str:
     """The URI of the demo's label store, as the secret MBARI_LABEL_STORE has it; to be called after `own_database`."""
-    # Known by a name, since the embedded server has another port each time.
-    keys = [f"collection={ROIS}", f"name={LABELS}", "modified=modified", "modified_by=modified_by", "history=history"]
+    # Its server has a name, since the embedded one has another port each time.
+    keys = [f"collection={ROIS}", f"name={DATASET}", "modified=modified", "modified_by=modified_by", "history=history"]
     uri = os.environ.get("FIFTYONE_DATABASE_URI")
     if uri:
         server, options = _server(uri)

@@ -90,7 +90,8 @@ def test_a_database_of_another_folder_is_never_joined_and_what_is_kept_stays(tmp
     later = client(tmp_path / "other", "fourth")
     assert answer(later, "THERE") == "['second']"
     again = answer(later, "STORE").split()
-    assert again[:2] == [store, label] == ["mbari-demo-labels", "second"], "runs find what was sent by the store's name"
+    # Runs find what was sent by the store's name.
+    assert again[:2] == [store, label] == ["mbari-demo/mbari-demo-labels.rois", "second"]
     assert again[2] != port
     close(later)
 
@@ -113,5 +114,5 @@ def test_the_label_store_is_on_the_server_of_a_database_that_is_set(tmp_path: Pa
             monkeypatch.setenv("FIFTYONE_DATABASE_URI", uri)
             store = open_store(surroundings.own_label_store())
             assert store.read(["a"])["a"].label == "Calanus", uri
-            assert store.name == LABELS
+            assert store.name == f"mbari-demo/{LABELS}.{ROIS}"
             store.close()
