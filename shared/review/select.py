@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
-from . import spread
+from . import quotas, spread
 from .novelty import Novelty
 from .spread import Rows
 
@@ -198,7 +198,7 @@ def choose(
             break
         fixed = {} if rare_quota is None else {"rare": min(rare_quota - len(taken["rare"]), left)}
         found = 0
-        for kind, quota in _share_out(left, have, fixed).items():
+        for kind, quota in quotas.share_out(left, have, fixed, SHARES).items():
             rows = chooser.take(kind, np.flatnonzero(chooser.mask(kind) & free), quota, taken, copies)
             free[rows] = False
             taken[kind] += rows.tolist()
@@ -209,29 +209,6 @@ def choose(
     rows = np.array([row for kind in KINDS for row in taken[kind]], np.int64)
     kinds = [kind for kind in KINDS for _ in taken[kind]]
     return Selection(rows, kinds, [chooser.reason(k, r) for k, r in zip(kinds, rows.tolist(), strict=True)], candidates)
-
-
-def _share_out(budget: int, have: Mapping[str, int], fixed: Mapping[str, int]) -> dict[str, int]:
-    """How many of each kind: by its share, never more than there are; what is left over goes to the others."""
-    quotas = {kind: min(n, have[kind]) for kind, n in fixed.items()}
-    open_ = {kind for kind in KINDS if kind not in quotas and have[kind]}
-    left = budget - sum(quotas.values())
-    while open_ and left > 0:
-        total = sum(SHARES[kind] for kind in open_)
-        full = {kind for kind in open_ if have[kind] <= left * SHARES[kind] / total}
-        if not full:
-            # Whole numbers by the largest remainder.
-            exact = {kind: left * SHARES[kind] / total for kind in KINDS if kind in open_}
-            quotas |= {kind: int(n) for kind, n in exact.items()}
-            spare = left - sum(int(n) for n in exact.values())
-            for kind in sorted(exact, key=lambda kind: int(exact[kind]) - exact[kind])[:spare]:
-                quotas[kind] += 1
-            break
-        for kind in full:
-            quotas[kind] = have[kind]
-            left -= have[kind]
-        open_ -= full
-    return {kind: quotas.get(kind, 0) for kind in KINDS}
 
 
 class _Chooser:
@@ -320,13 +297,13 @@ class _Chooser:
         """Random rows of each class: as many of every one, those of earlier selections counted."""
         predicted = self._of.predicted[rows]
         have = np.bincount(predicted, minlength=len(self._of.classes))
-        quotas = _level(self._checked, have, count)
-        self._checked += quotas
+        counts = quotas.level(self._checked, have, count)
+        self._checked += counts
         order = np.argsort(predicted, kind="stable")
         members = np.split(rows[order], np.cumsum(have)[:-1])
         drawn = [
             spread.sample(of_one, quota, self._vectors, self._random)
-            for of_one, quota in zip(members, quotas.tolist(), strict=True)
+            for of_one, quota in zip(members, counts.tolist(), strict=True)
             if quota
         ]
         return np.concatenate([*drawn, rows[:0]])
@@ -387,20 +364,3 @@ def _top_of_each(likeliest: np.ndarray, chances: np.ndarray, most: int) -> np.nd
     classes = classes[order]
     rank = np.arange(len(order)) - np.searchsorted(classes, classes)
     return np.unique(order[rank < most] // likeliest.shape[1])
-
-
-def _level(checked: np.ndarray, have: np.ndarray, count: int) -> np.ndarray:
-    """Shares `count` out among classes so that the sums with what was checked before are as equal as they can be."""
-    quotas = np.zeros(len(have), np.int64)
-    count = min(count, int(have.sum()))
-    while (left := count - int(quotas.sum())) > 0:
-        open_ = np.flatnonzero(quotas < have)
-        level = (checked + quotas)[open_]
-        lowest = open_[level == level.min()]
-        above = level[level > level.min()]
-        step = int(above.min() - level.min()) if len(above) else left
-        step = max(1, min(step, left // len(lowest), int((have - quotas)[lowest].min())))
-        # Where not every class of the lowest gets one more, the largest do.
-        for one in lowest[np.argsort(-have[lowest], kind="stable")][: left // step]:
-            quotas[one] += step
-    return quotas

@@ -33,14 +33,12 @@ from typing import Any, NamedTuple
 from ...errors import StorageError
 from .base import Change, Found, SourceId, Stamp, Unreachable, Written, cannot_hold, is_text, readable
 from .tator_api import Api, Reply
-from .tator_names import WRITERS, Place, denied, find, refused
+from .tator_names import Place, denied, find, permission, refused
 from .tator_uri import Settings, read_uri
 from .tator_values import MOST_BULK, MOST_BYTES, elemental_id, escaped, in_bulk, is_plain, no_value
 
 PAGE = 2_000  # ids in one request that reads
 FEW = 20  # rows that a check looks at
-
-_MODIFY = 0x8  # of the bits of `effective_permission`, which is 0 where the server keeps permissions by project alone
 
 logger = logging.getLogger(__name__)
 
@@ -393,24 +391,13 @@ class TatorStore:
         few = self._api.ask("PUT", f"{self._list}/{place.project}", query | {"start": 0, "stop": FEW}, {})
         if not few.ok:
             raise refused(self._api, "read", few)
+        if not isinstance(few.body, list):
+            raise self._api.unknown("the answer is no list")
         rows = [self._row(each, place)[1] for each in few.body]
         if rows:
             labelled = sum(self._one(row).label not in ("", None) for row in rows)
             line += f"; of the first {len(rows)}, {labelled} have a label"
-        return f"{line}; {self._permission(place, few.body)}" if writing else line
-
-    def _permission(self, place: Place, few: Sequence[Mapping[str, Any]]) -> str:
-        """What the user may do, in words; StorageError if that is not writing."""
-        bits = few[0].get("effective_permission") if few else None
-        if isinstance(bits, int) and bits:
-            if not bits & _MODIFY:
-                raise denied(self._api, "write to", "its permission by row is to read")
-            return "the token may write (permissions by row)"
-        if place.permission is None:
-            return "whether the token may write is not known"
-        if place.permission not in WRITERS:
-            raise denied(self._api, "write to", f"its permission is {place.permission!r}")
-        return f"the token may write (permission {place.permission!r})"
+        return f"{line}; {permission(self._api, place, few.body)}" if writing else line
 
 
 def _mismatch(reply: Reply) -> bool:

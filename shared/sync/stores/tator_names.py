@@ -14,6 +14,7 @@ from .tator_uri import Settings
 TEXTS = ("string", "enum")  # what an attribute that holds labels is
 WRITERS = ("Can Edit", "Can Transfer", "Can Execute", "Full Control", "Creator")  # permissions in a project
 
+_MODIFY = 0x8  # of the bits of `effective_permission`, which is 0 where the server keeps permissions by project alone
 _SHOWN = 20  # names in one message
 
 
@@ -62,6 +63,24 @@ def find(api: Api, settings: Settings) -> Place:
     return Place(number, version, kind["id"], said, project.get("permission"))
 
 
+def permission(api: Api, place: Place, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the user may do, in words, by some whole rows where permissions are kept by row.
+
+    Raises:
+        StorageError: that is not writing
+    """
+    bits = rows[0].get("effective_permission") if rows else None
+    if isinstance(bits, int) and bits:
+        if not bits & _MODIFY:
+            raise denied(api, "write to", "its permission by row is to read")
+        return "the token may write (permissions by row)"
+    if place.permission is None:
+        return "whether the token may write is not known"
+    if place.permission not in WRITERS:
+        raise denied(api, "write to", f"its permission is {place.permission!r}")
+    return f"the token may write (permission {place.permission!r})"
+
+
 def denied(api: Api, doing: str, why: str = "") -> StorageError:
     """The error for a user who lacks a permission."""
     return StorageError(
@@ -74,7 +93,8 @@ def refused(api: Api, doing: str, reply: Reply) -> StorageError:
     """The error for an answer that says no."""
     if reply.status == 403:
         return denied(api, doing)
-    return StorageError(f"It was not possible to {doing} the label store {api.name}: {reply.message or reply.status}.")
+    said = reply.message.rstrip(".") or reply.status
+    return StorageError(f"It was not possible to {doing} the label store {api.name}: {said}.")
 
 
 def _project(api: Api, settings: Settings) -> Mapping[str, Any]:
