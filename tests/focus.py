@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from shared import focus_list
+from shared.lineage import focus_list
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 

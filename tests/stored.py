@@ -23,12 +23,12 @@ def publish(folder: Path, database: Any) -> Stored:
     """
     import pyarrow as pa
 
-    from shared import publishing
     from shared.artifacts import open_root
     from shared.classifier import data, train
     from shared.lineage.registry import new_version
     from shared.runs import Monitor
-    from shared.training import Options, Surroundings
+    from shared.workflows import publishing
+    from shared.workflows.training import Options, Surroundings
 
     rng = np.random.default_rng(0)
     rows = []

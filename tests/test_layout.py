@@ -15,11 +15,11 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT / "shared"
 PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/fiftyone.yml"))
+# From the bottom: packages know plain data and no other package; workflows take several of them; jobs take both, and
+# know FiftyOne. So do these doors, beside them the one that a package may have, named store.py.
 PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
-# Modules of shared/ that may know FiftyOne; each package has one such door, named store.py.
+WORKFLOWS, JOBS = "workflows", "jobs"
 DOORS = ("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "selected", "media")
-JOBS = ("split_job", "train_job", "apply_job", "evaluate_job", "focus_job", "select_job")
-KNOW_FIFTYONE = {f"{module}.py" for module in (*DOORS, *JOBS)}
 # Not to be imported before an operator runs: together they take many seconds.
 HEAVY = {
     "torch",
@@ -90,21 +90,37 @@ def test_shared_imports_itself_relatively_and_no_plugin(path: Path) -> None:
     assert not absolute & {"shared", "plugins"}
 
 
+def layer(path: Path) -> str:
+    """The folder of shared/ that a module is in, or its own name where it is in none."""
+    return path.relative_to(SHARED).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """The folders and modules of shared/ that a module of it imports, itself left out."""
+    return {inside(path, level, name)[0] for level, name in imports(path) if level > 0} - {layer(path)}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=named)
-def test_only_the_named_modules_of_shared_know_fiftyone(path: Path) -> None:
-    inner = path.relative_to(SHARED)
-    if inner.as_posix() in KNOW_FIFTYONE or (len(inner.parts) == 2 and inner.name == "store.py"):
+def test_only_doors_jobs_and_stores_know_fiftyone(path: Path) -> None:
+    if layer(path) in {JOBS, *DOORS} or (layer(path) in PACKAGES and path.name == "store.py"):
         return
     assert not {name for level, name in imports(path) if level == 0 and name.split(".")[0] in ("fiftyone", "eta")}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.relative_to(SHARED).parts[0] in PACKAGES], ids=named)
+@pytest.mark.parametrize("path", [p for p in MODULES if layer(p) in PACKAGES], ids=named)
 def test_a_package_imports_no_other_package_and_no_door_to_fiftyone(path: Path) -> None:
-    own = path.relative_to(SHARED).parts[0]
-    meant = [inside(path, level, name) for level, name in imports(path) if level > 0]
-    assert not [parts for parts in meant if parts[0] in PACKAGES - {own}]
-    doors = {Path(door).stem for door in KNOW_FIFTYONE - {"media.py"}}
-    assert not [parts for parts in meant if parts[0] in doors]
+    assert not imported(path) & (PACKAGES | set(DOORS) - {"media"})
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if layer(p) == WORKFLOWS], ids=named)
+def test_a_workflow_imports_no_door_to_fiftyone(path: Path) -> None:
+    assert not imported(path) & (set(DOORS) - {"media"})
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_nothing_below_imports_workflows_or_jobs(path: Path) -> None:
+    above = {WORKFLOWS: {JOBS}, JOBS: set()}.get(layer(path), {WORKFLOWS, JOBS})
+    assert not imported(path) & above
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)

@@ -33,7 +33,7 @@ def trained(
     Returns:
         the registry's record, in FiftyOne's own database
     """
-    from shared import train_job
+    from shared.jobs import train_job
     from shared.operators import Job
     from shared.runs import Run
 

@@ -1,9 +1,9 @@
-"""`apply_model`: the form; the work is in `shared/apply_job.py`."""
+"""`apply_model`: the form; the work is in `shared/jobs/apply_job.py`."""
 
 from typing import Any
 
-from .shared import apply_job
 from .shared.forms import Form
+from .shared.jobs import apply_job
 from .shared.operators import Job, Spec, SuiteOperator
 
 

@@ -1,9 +1,10 @@
-"""`evaluate_predictions`: the form; the work is in `shared/focus_job.py`."""
+"""`evaluate_predictions`: the form; the work is in `shared/jobs/focus_job.py`."""
 
 from typing import Any
 
-from .shared import focus_job, focus_views
+from .shared import focus_views
 from .shared.forms import Form
+from .shared.jobs import focus_job
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 
 

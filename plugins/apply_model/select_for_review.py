@@ -1,4 +1,4 @@
-"""`select_for_review`: the form and what is said; the work is in `shared/select_job.py`."""
+"""`select_for_review`: the form and what is said; the work is in `shared/jobs/select_job.py`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 
-from .shared import clustered, samples, select_data, select_job, selected, vectors
+from .shared import clustered, samples, selected, vectors
 from .shared.forms import Form, cached
+from .shared.jobs import select_data, select_job
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.review import select
 from .shared.runs import claim

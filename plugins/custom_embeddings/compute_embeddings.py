@@ -1,4 +1,4 @@
-"""`compute_embeddings`: a thin layer between FiftyOne and `shared/embedding.py`."""
+"""`compute_embeddings`: a thin layer between FiftyOne and `shared/workflows/embedding.py`."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -94,9 +94,9 @@ class ComputeEmbeddings(SuiteOperator):
 
     def work(self, job: Job) -> dict[str, Any]:
         """Computes the vectors of the target."""
-        from .shared import embedding
         from .shared.artifacts import scratch
         from .shared.media import Media
+        from .shared.workflows import embedding
 
         params = job.params
         path = vectors.path_of(params.embeddings_field, params.patches_field)

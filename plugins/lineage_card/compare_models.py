@@ -1,4 +1,4 @@
-"""`compare_models`: a thin layer between FiftyOne and `shared/comparing.py`."""
+"""`compare_models`: a thin layer between FiftyOne and `shared/workflows/comparing.py`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 from fiftyone import ViewField
 from pydantic import BaseModel, ConfigDict, Field
 
-from .shared import apply_job, samples
+from .shared import samples
 from .shared.errors import InputError, SuiteError
 from .shared.forms import Form
+from .shared.jobs import apply_job
 from .shared.lineage.gates import FEWEST
 from .shared.lineage.registry import PRODUCTION, Registry, VersionRecord
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.runs import claim
 
 if TYPE_CHECKING:
-    from .shared.comparing import Comparison, Measured, Rows, Together
+    from .shared.workflows.comparing import Comparison, Measured, Rows, Together
 
 FIELD = "comparison"  # what is said of each sample that was compared
 INFO = "mbari_comparison"  # the key of that field's info: which versions were compared
@@ -117,9 +118,9 @@ def work(job: Job) -> dict[str, Any]:
 
     `job.params` are `Params`; the dataset is not changed before all versions have been applied.
     """
-    from .shared import ancestry, comparing
     from .shared.artifacts import open_root, scratch
     from .shared.media import Media
+    from .shared.workflows import ancestry, comparing
 
     params, registry = job.params, Registry(job.db)
     named = list({record.name: record for record in map(registry.resolve, params.models)}.values())
@@ -156,7 +157,7 @@ def labelled(view: Any, label_field: str, sliced: Sequence[str] = ()) -> tuple[R
         InputError: there is no such label field, or a field cannot be sliced by
     """
     from .shared import slices
-    from .shared.comparing import Rows
+    from .shared.workflows.comparing import Rows
 
     dataset = view._root_dataset
     samples.require_label_field(dataset, label_field)
@@ -205,7 +206,7 @@ def _write_predictions(dataset: Any, record: VersionRecord, rows: Rows, measured
 
 def _write_verdicts(dataset: Any, rows: Rows, compared: Comparison) -> list[str]:
     """Says on each sample who is right, in place of the last comparison, and saves views; returns their names."""
-    from .shared.comparing import ALL_WRONG, RIGHT, WRONG_APART, verdict
+    from .shared.workflows.comparing import ALL_WRONG, RIGHT, WRONG_APART, verdict
 
     before = dataset.exists(FIELD).values("id") if dataset.has_sample_field(FIELD) else []
     others = sorted(set(before) - set(rows.ids))

@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from .compare_models import CompareModels
-from .shared import apply_job, focus_job, runs, samples, split_job, train_job
+from .shared import runs, samples
 from .shared.errors import InputError
 from .shared.forms import Form
+from .shared.jobs import apply_job, focus_job, split_job, train_job
 from .shared.lineage.registry import CANDIDATE, PRODUCTION, Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets
 from .shared.runs import Monitor

@@ -15,7 +15,7 @@ from .shared.lineage.registry import AliasChange, Registry
 from .shared.operators import Job
 
 if TYPE_CHECKING:
-    from .shared.promoting import Golden, Promotion
+    from .shared.workflows.promoting import Golden, Promotion
 
 MUST_PASS = "must-pass"  # the tag of golden samples that every version must get right
 
@@ -77,9 +77,9 @@ def draw(form: Form, alias: str | None) -> None:
 
 def work(job: Job, alias: str) -> dict[str, Any]:
     """Asks the gates and moves the alias; the target's labelled samples are the fresh ones."""
-    from .shared import promoting
     from .shared.artifacts import open_root, scratch
     from .shared.media import Media
+    from .shared.workflows import promoting
 
     params, registry = job.params, Registry(job.db)
     record = registry.resolve(params.model)
@@ -126,8 +126,8 @@ def _tell(job: Job, wish: Any, outcome: Promotion, message: str) -> str | None:
 
 def golden_set(dataset: Any, name: str, label_field: str) -> Golden:
     """The samples that a saved view or a tag of this name selects; none where there is no such."""
-    from .shared.comparing import Rows
-    from .shared.promoting import Golden
+    from .shared.workflows.comparing import Rows
+    from .shared.workflows.promoting import Golden
 
     view = dataset.load_saved_view(name) if dataset.has_saved_view(name) else dataset.match_tags(name)
     if samples.not_samples(view):

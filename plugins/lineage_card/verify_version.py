@@ -1,4 +1,4 @@
-"""`verify_version`: a thin layer over `shared/verifying.py`."""
+"""`verify_version`: a thin layer over `shared/workflows/verifying.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets
 
 if TYPE_CHECKING:
-    from .shared.verifying import Check
+    from .shared.workflows.verifying import Check
 
 
 class VerifyVersion(SuiteOperator):
@@ -51,8 +51,8 @@ class VerifyVersion(SuiteOperator):
 
     def work(self, job: Job) -> dict[str, Any]:
         """Verifies, and sorts the findings."""
-        from .shared import verifying
         from .shared.artifacts import open_root, scratch
+        from .shared.workflows import verifying
 
         record = Registry(job.db).resolve(job.params.model)
         root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)

@@ -1,4 +1,4 @@
-"""`write_card`: a thin layer between FiftyOne and `shared/describing.py`."""
+"""`write_card`: a thin layer between FiftyOne and `shared/workflows/describing.py`."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .shared.describing import refusal
 from .shared.errors import SuiteError
 from .shared.forms import Form, cached, forget
 from .shared.lineage.notes import LONGEST, Note
 from .shared.lineage.registry import Registry, VersionRecord
 from .shared.operators import Job, Spec, SuiteOperator, secrets
+from .shared.workflows.describing import refusal
 
 
 class WriteCard(SuiteOperator):
@@ -65,8 +65,8 @@ class WriteCard(SuiteOperator):
 
     def work(self, job: Job) -> dict[str, Any]:
         """Adds what was written, and hands out the card."""
-        from .shared import describing
         from .shared.artifacts import open_root
+        from .shared.workflows import describing
 
         params = job.params
         record = Registry(job.db).resolve(params.model)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .shared import runs, samples, train_job
+from .shared import runs, samples
 from .shared.errors import InputError, SuiteError
 from .shared.forms import Form, cached
+from .shared.jobs import train_job
 from .shared.labelling import not_applied
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from .. import dated
 from ..artifacts import Artifacts
 from ..errors import InputError
+from . import dated
 
 LONGEST = 20_000  # characters of one text
 CARD = "card.md"  # the card with the notes, beside them

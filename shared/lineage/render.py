@@ -12,11 +12,10 @@ from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .. import focus_list
 from ..artifacts import Artifacts
-from ..focus_list import FocusList
+from . import focus_list, origin
 from . import notes as dated_notes
-from . import origin
+from .focus_list import FocusList
 from .markdown import NONE, bullets, inline, many, paragraph, quoted, table, utc
 from .notes import Note
 from .schema import Card, Data, Evaluation, Figure

@@ -138,10 +138,10 @@ def _allowed(files: list[Path], weights: Path) -> tuple[dict[str, tuple[int, Cal
     """Decoding and the network, each by itself, with the number of images it takes; and what the network runs on."""
     import numpy as np
 
-    from shared import embedding
     from shared.embeddings import backbones
     from shared.framing import frame
     from shared.media import Media, decode, map_threads
+    from shared.workflows import embedding
 
     backbone = backbones.load("dino_vits8", weights=weights, imgsz=SIZE)
     runtime = embedding.runtime(backbone, precision="auto", device="auto", batch_size=None)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
 
-from shared import focus_list, focus_views, samples, vectors
+from shared import focus_views, samples, vectors
 from shared.artifacts import open_root
+from shared.lineage import focus_list
 from tests import cards
 from tests.published import row, version
 from tests.worker import form

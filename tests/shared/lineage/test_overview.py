@@ -5,9 +5,8 @@ import shutil
 
 import pytest
 
-from shared import focus_list
 from shared.artifacts import open_root
-from shared.lineage import freshness, notes, overview
+from shared.lineage import focus_list, freshness, notes, overview
 from shared.lineage.registry import ALIASES, VERSIONS, Registry
 from shared.lineage.schema import Card, Data, Training
 from tests import focus, records

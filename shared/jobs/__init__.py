@@ -1,0 +1,1 @@
+"""What operators do, one job a module, shared with those that do several: from a dataset to a dataset."""
