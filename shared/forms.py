@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from . import parameters
 from .errors import SuiteError
 from .lineage.registry import Registry, is_registered
+from .wording import many
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class Form:
         if count == 0:
             self.error("There is no sample in the chosen view; choose another target.")
         else:
-            self.notice(f"Works on all {of:,} ROIs." if count == of else f"Works on {count:,} of {of:,} ROIs.")
+            self.notice(_works_on(count, of))
         return True
 
     def warn_of_all(self) -> None:
@@ -298,6 +299,12 @@ class Form:
     def _view(self, view: types.View) -> types.Property:
         self._notices += 1
         return self.inputs.view(f"_notice_{self._notices}", view)
+
+
+def _works_on(count: int, of: int) -> str:
+    if count < of:
+        return f"Works on {count:,} of {many(of, 'ROI')}."
+    return f"Works on all {many(of, 'ROI')}." if of > 1 else "Works on the only ROI of the dataset."
 
 
 def lost_selection(ctx: Any) -> str | None:

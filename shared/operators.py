@@ -25,6 +25,7 @@ from .forms import Form, lost_selection, show_table
 from .parameters import validate
 from .runs import Monitor, Run
 from .samples import not_samples
+from .wording import many
 
 SECRETS = (
     "MBARI_ARTIFACTS",
@@ -134,7 +135,7 @@ class SuiteOperator(foo.Operator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """What people call this run; `count` is the number of samples it works on."""
-        return self.spec.label if count is None else f"{self.spec.label} on {count:,} ROIs"
+        return self.spec.label if count is None else f"{self.spec.label} on {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Does the work.

@@ -12,13 +12,13 @@ from .shared.errors import InputError
 from .shared.focus_views import SUGGESTED
 from .shared.forms import Form, cached
 from .shared.labelling import correction_tags
-from .shared.lineage.markdown import many
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, OWN_TAGS
 from .shared.sync.labels import Event
 from .shared.sync.store import LabelField, vocabulary
 from .shared.vocabulary import Vocabulary
+from .shared.wording import many
 
 BATCH = 20_000  # samples looked at between two looks at whether to stop
 
@@ -76,7 +76,7 @@ class AcceptPredictions(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Accept pred_ptvr on 1,144 ROIs"."""
-        return f"Accept {params.prediction_field} on {count:,} ROIs"
+        return f"Accept {params.prediction_field} on {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Reads predictions and labels batch by batch, and writes labels and correction tags."""

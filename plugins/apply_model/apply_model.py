@@ -5,6 +5,7 @@ from typing import Any
 from .shared.forms import Form
 from .shared.jobs import apply_job
 from .shared.operators import Job, Spec, SuiteOperator
+from .shared.wording import many
 
 
 class ApplyModel(SuiteOperator):
@@ -40,7 +41,7 @@ class ApplyModel(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Apply ptvr@production on 1,144 ROIs"."""
-        return f"Apply {params.model} on {count:,} ROIs"
+        return f"Apply {params.model} on {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Applies the model to the target."""

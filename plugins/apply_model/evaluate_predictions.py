@@ -6,6 +6,7 @@ from .shared import focus_views
 from .shared.forms import Form
 from .shared.jobs import focus_job
 from .shared.operators import Job, Spec, SuiteOperator, target_view
+from .shared.wording import many
 
 
 class EvaluatePredictions(SuiteOperator):
@@ -36,7 +37,7 @@ class EvaluatePredictions(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Evaluate pred_ptvr_a1b2c3 on 1,144 ROIs"."""
-        return f"Evaluate {params.prediction_field} on {count:,} ROIs"
+        return f"Evaluate {params.prediction_field} on {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Evaluates, and says where to look."""

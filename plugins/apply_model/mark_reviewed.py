@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import samples, selected
 from .shared.forms import Form
-from .shared.lineage.markdown import many
 from .shared.operators import Job, Spec, SuiteOperator
+from .shared.wording import many
 
 BATCH = 20_000  # samples looked at between two looks at whether to stop
 
@@ -41,7 +41,7 @@ class MarkReviewed(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Mark 120 ROIs as reviewed"."""
-        return f"Mark {count:,} ROIs as {'not ' if params.clear else ''}{selected.DONE}"
+        return f"Mark {many(count, 'ROI')} as {'not ' if params.clear else ''}{selected.DONE}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Sets the tag where it is not, or takes it away where it is."""

@@ -15,6 +15,7 @@ from .shared.jobs import select_data, select_job
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.review import select
 from .shared.runs import claim
+from .shared.wording import many
 
 WHAT = {
     "confident": "spot checks, drawn at random with an equal quota a class",
@@ -69,7 +70,7 @@ class SelectForReview(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Select up to 500 of 200,000 ROIs for review"."""
-        return f"Select up to {params.budget:,} of {count:,} ROIs for review"
+        return f"Select up to {params.budget:,} of {many(count, 'ROI')} for review"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Chooses from the target, tags and saves views."""

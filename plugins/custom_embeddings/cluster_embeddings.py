@@ -12,6 +12,7 @@ from .shared.errors import InputError
 from .shared.forms import Form, cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.runs import claim
+from .shared.wording import many
 
 LISTED = 50  # clusters listed in a result, the largest first
 LONG = 10_000  # characters of a view's stages that are kept: one of selected ROIs lists them all
@@ -69,7 +70,7 @@ class ClusterEmbeddings(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Cluster 1,144 ROIs by embeddings"."""
-        return f"Cluster {count:,} ROIs by {params.embeddings_field}"
+        return f"Cluster {many(count, 'ROI')} by {params.embeddings_field}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Clusters the target, and writes clusters only once all are known."""

@@ -13,6 +13,7 @@ from .shared.errors import InputError
 from .shared.forms import Form, cached
 from .shared.lineage.registry import Registry, is_registered
 from .shared.operators import Job, Spec, SuiteOperator
+from .shared.wording import many
 
 LISTED = 100  # unreadable images listed by name in a result; all of them are tagged
 
@@ -90,7 +91,7 @@ class ComputeEmbeddings(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Embed 1,144 ROIs with dino_vits8"."""
-        return f"Embed {count:,} ROIs with {params.model}"
+        return f"Embed {many(count, 'ROI')} with {params.model}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Computes the vectors of the target."""

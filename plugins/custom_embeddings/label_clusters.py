@@ -18,6 +18,7 @@ from .shared.sync import edits
 from .shared.sync.corrections import MARKER, Correction
 from .shared.sync.labels import Event, history_field, stored_field
 from .shared.sync.store import LabelField, vocabulary
+from .shared.wording import many
 
 BATCH = 20_000  # samples looked at between two looks at whether to stop
 
@@ -78,7 +79,7 @@ class LabelClusters(SuiteOperator):
             return
         view = target_view(form.ctx)
         sizes = cached(("label_clusters", field, *samples.state(view)), lambda: _sizes(view, field))
-        form.choice("clusters", [(name, f"{name} ({n:,} ROIs)") for name, n in sizes], several=True)
+        form.choice("clusters", [(name, f"{name} ({many(n, 'ROI')})") for name, n in sizes], several=True)
         own = [
             name for name in samples.label_fields(dataset) if name not in fields and not samples.writer(dataset, name)
         ]
@@ -258,7 +259,7 @@ def _preview(form: Form, view: Any, field: str) -> None:
     key = (field, str(chosen), label_field, form.value("min_confidence"), form.value("only_unlabelled"))
     found = cached(("label_clusters/preview", *key, *samples.state(view)), look)
     total = sum(n for _, n in found)
-    form.notice(f"{total:,} ROIs would be {form.value('label') or 'labelled'}. What they are labelled now:")
+    form.notice(f"{many(total, 'ROI')} would be {form.value('label') or 'labelled'}. What they are labelled now:")
     form.table([{"label now": label or "none", "ROIs": n} for label, n in found[:20]], "Members")
 
 

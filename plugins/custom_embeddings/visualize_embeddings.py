@@ -12,6 +12,7 @@ from .shared.errors import InputError
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.runs import claim
+from .shared.wording import many
 
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 LETTERS = "letters, digits and '_', a letter first"
@@ -77,7 +78,7 @@ class VisualizeEmbeddings(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Map 1,144 ROIs (UMAP)"."""
-        return f"Map {count:,} ROIs ({params.method.upper()})"
+        return f"Map {many(count, 'ROI')} ({params.method.upper()})"
 
     def resolve_output(self, ctx: Any) -> Any:
         """Shows the result, and makes this process's App see the new map."""

@@ -17,6 +17,7 @@ from .shared.lineage.gates import FEWEST
 from .shared.lineage.registry import PRODUCTION, Registry, VersionRecord
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.runs import claim
+from .shared.wording import many
 
 if TYPE_CHECKING:
     from .shared.workflows.comparing import Comparison, Measured, Rows, Together
@@ -73,7 +74,7 @@ class CompareModels(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Compare ptvr@candidate, ptvr@production on 1,144 ROIs"."""
-        return f"Compare {', '.join(params.models)} on {count:,} ROIs"
+        return f"Compare {', '.join(params.models)} on {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Compares, unless another run does on this dataset: both would write the same fields and views."""

@@ -18,6 +18,7 @@ from .shared.jobs import apply_job, focus_job, split_job, train_job
 from .shared.lineage.registry import CANDIDATE, PRODUCTION, Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets
 from .shared.runs import Monitor
+from .shared.wording import many
 from .write_card import WriteCard
 
 # What a stage takes from another one, or what has another meaning there.
@@ -85,7 +86,7 @@ class IterateModel(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Iterate ptvr on 1,144 ROIs"."""
-        return f"Iterate {params.model_name} on {count:,} ROIs"
+        return f"Iterate {params.model_name} on {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Goes through the stages, from the one where an earlier run of the same ended."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .shared import run_list
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
+from .shared.wording import many
 
 MOST = 300  # runs that are shown
 ALL = "all"
@@ -73,7 +74,7 @@ class ShowRuns(SuiteOperator):
 def _message(params: Any, shown: int, count: int, costs: list[float] | None) -> str:
     if not shown:
         return f"There was no such run in the last {params.days:g} days."
-    said = f"{count:,} run{'s' if count != 1 else ''} in the last {params.days:g} days"
+    said = f"{many(count, 'run')} in the last {params.days:g} days"
     if count > shown:
         said += f"; the newest {shown:,} are shown: choose an operator or fewer days to see others"
     if costs is not None:

@@ -11,6 +11,7 @@ from .shared.forms import Form, cached, forget
 from .shared.lineage.notes import LONGEST, Note
 from .shared.lineage.registry import Registry, VersionRecord
 from .shared.operators import Job, Spec, SuiteOperator, secrets
+from .shared.wording import many
 from .shared.workflows.describing import refusal
 
 
@@ -78,8 +79,7 @@ class WriteCard(SuiteOperator):
         added = "" if note.empty else "Your note was added. "
         count = len(described.notes)
         return {
-            "message": f"{added}The card of {record.name}, with {count:,} {'note' if count == 1 else 'notes'}, is at "
-            f"{described.uri}.",
+            "message": f"{added}The card of {record.name}, with {many(count, 'note')}, is at {described.uri}.",
             "version": record.name,
             "card": described.uri,
             "notes": _rows(described.notes),

@@ -13,6 +13,7 @@ from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import edits
 from .shared.sync.corrections import applicable
 from .shared.sync.labels import Event
+from .shared.wording import many
 
 BATCH = 5_000  # corrections applied between two looks at whether to stop
 
@@ -45,7 +46,7 @@ class ApplyCorrections(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Apply corrections on 1,144 ROIs"."""
-        return f"Undo run {params.undo}" if params.undo else f"Apply corrections on {count:,} ROIs"
+        return f"Undo run {params.undo}" if params.undo else f"Apply corrections on {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Applies, or undoes."""

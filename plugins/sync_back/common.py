@@ -148,11 +148,6 @@ def csv_file(job: Job, name: str, text: str) -> dict[str, Any]:
     return handed
 
 
-def many(count: int, thing: str) -> str:
-    """Such as "1 label" and "1,200 labels"."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
 def sentence(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
     """The counts that are not zero, in words: "12 updated, 1 in conflict"."""
     return ", ".join(f"{counts[key]:,} {word}" for key, word in words.items() if counts.get(key)) or "nothing"

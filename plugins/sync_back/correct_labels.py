@@ -11,6 +11,7 @@ from .shared import samples
 from .shared.forms import Form
 from .shared.labelling import choose_name, correction_tag, correction_tags
 from .shared.operators import Job, Spec, SuiteOperator
+from .shared.wording import many
 
 BATCH = 20_000  # samples tagged between two looks at whether to stop
 
@@ -54,9 +55,8 @@ class CorrectLabels(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Correct 120 ROIs to Calanus"."""
-        return (
-            f"Take corrections of {count:,} ROIs back" if params.clear else f"Correct {count:,} ROIs to {params.label}"
-        )
+        of = many(count or 0, "ROI")
+        return f"Take corrections of {of} back" if params.clear else f"Correct {of} to {params.label}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Sets the tags."""
@@ -75,8 +75,8 @@ class CorrectLabels(SuiteOperator):
 
 def _message(params: Any, counts: Any) -> str:
     if params.clear:
-        return f"The corrections of {counts['replaced']:,} of {counts['samples']:,} ROIs were taken back."
-    said = f"{counts['corrected']:,} of {counts['samples']:,} ROIs are now corrected to {params.label!r}."
+        return f"The corrections of {counts['replaced']:,} of {many(counts['samples'], 'ROI')} were taken back."
+    said = f"{counts['corrected']:,} of {many(counts['samples'], 'ROI')} are now corrected to {params.label!r}."
     if counts["already"]:
         said += f" {counts['already']:,} are labelled so already."
     if counts["replaced"]:

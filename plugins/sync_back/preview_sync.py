@@ -15,7 +15,6 @@ from .common import (
     label_store,
     listed,
     make_plan,
-    many,
     misspelt,
     more_options,
     sentence,
@@ -25,6 +24,7 @@ from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator, secrets
 from .shared.sync import plan as plans
 from .shared.sync.plan import Line, Status
+from .shared.wording import many
 
 UNTAGGED = "edited, not tagged"
 VIEWS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from .common import LISTED, LabelParams, csv_file, label_field, label_store, many, more_options, names, require_ids
+from .common import LISTED, LabelParams, csv_file, label_field, label_store, more_options, names, require_ids
 from .preview_sync import store_warning
 from .sending import Sending
 from .shared import samples
@@ -20,6 +20,7 @@ from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import edits
 from .shared.sync.labels import Event
 from .shared.sync.stores import Store
+from .shared.wording import many
 
 BATCH = 20_000  # samples compared at a time
 MOST_LINES = 100_000  # differences that the CSV lists
@@ -58,7 +59,7 @@ class PullLabels(SuiteOperator):
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Pull labels of 1,144 ROIs"."""
-        return f"{'Pull' if params.apply else 'Compare'} labels of {count:,} ROIs"
+        return f"{'Pull' if params.apply else 'Compare'} labels of {many(count, 'ROI')}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Compares, and takes in what may come in."""
@@ -170,7 +171,7 @@ def _result(job: Job, found: _Differences, name: str, elsewhere: int | None) -> 
     kinds = found.kinds
     differ = sum(kinds[k] for k in KINDS)
     message = f"{kinds['compared']:,} of {kinds['samples']:,} ROIs have a record in {name}; "
-    message += "none differs." if not differ else f"{many(differ, 'label')} {'differs' if differ == 1 else 'differ'}."
+    message += "none differs." if not differ else f"{many(differ, 'label differs', 'labels differ')}."
     if job.params.apply:
         message += (
             f" {kinds[edits.CHANGED]:,} labels came in; the stored labels are what the store holds now, but where a "
@@ -181,7 +182,7 @@ def _result(job: Job, found: _Differences, name: str, elsewhere: int | None) -> 
     if edited := kinds[edits.EDITED] + kinds[edits.BOTH_EDITED]:
         message += f" {edited:,} were edited here and not tagged; they stay, tag them 'needs-sync' to send them."
     if elsewhere:
-        message += f" {many(elsewhere, 'record')} of the store {'has' if elsewhere == 1 else 'have'} no ROI here."
+        message += f" {many(elsewhere, 'record of the store has', 'records of the store have')} no ROI here."
     result = {
         "message": message,
         "counts": {

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from .common import label_store, many
+from .common import label_store
 from .shared.operators import Job
 from .shared.retry import persist
 from .shared.sync import edits, send
@@ -15,6 +15,7 @@ from .shared.sync.lease import Lease
 from .shared.sync.plan import Line, Status
 from .shared.sync.store import open_field
 from .shared.sync.stores import Store
+from .shared.wording import many
 
 
 class Sending:
@@ -106,7 +107,7 @@ def unsent(lines: Iterable[Line]) -> str:
     of, left = f"of {many(len(reasons), 'correction')}", len(failed) - unknown
     if unknown:
         said = f"{unknown:,} {of} may have been sent, which the next run finds out"
-        said += f"; {left:,} {'was' if left == 1 else 'were'} not sent" if left else ""
+        said += f"; {many(left, 'was', 'were')} not sent" if left else ""
     elif left == len(reasons):
         said = f"None {of} was sent"
     else:

@@ -12,7 +12,6 @@ from .common import (
     label_field,
     listed,
     make_plan,
-    many,
     misspelt,
     more_options,
     sentence,
@@ -26,6 +25,7 @@ from .shared.sync import edits
 from .shared.sync import plan as plans
 from .shared.sync.labels import Event
 from .shared.sync.plan import Line, Status
+from .shared.wording import many
 
 
 class SyncBack(SuiteOperator):

@@ -10,6 +10,7 @@ from .shared.jobs import train_job
 from .shared.labelling import not_applied
 from .shared.lineage.registry import Registry
 from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
+from .shared.wording import many
 
 HUB = tuple(f"yolo{family}{size}-cls.pt" for family in ("v8", "11", "26") for size in "nsmlx")
 SLOW = 200_000  # samples above which the form counts classes only when asked
@@ -94,7 +95,7 @@ class TrainClassifier(SuiteOperator):
             form.warning(f"Few images to learn from: {', '.join(few)}.")
         unsplit = sum(row["none"] for row in counts.values())
         if unsplit:
-            form.warning(f"{unsplit:,} labelled ROIs have no split, or several, and are left out.")
+            form.warning(f"{many(unsplit, 'labelled ROI has', 'labelled ROIs have')} no split, or several: left out.")
         view, given = target_view(form.ctx), secrets(form.ctx)
         for warning in cached(_key(form, "warnings", label_field), lambda: _warnings(view, label_field, given)):
             form.warning(warning)
@@ -105,7 +106,7 @@ class TrainClassifier(SuiteOperator):
         if params.repeat:
             return f"Repeat {params.repeat} as {params.model_name}"
         more = f" and {len(params.extra_views)} more views" if params.extra_views else ""
-        return f"Train {params.model_name} on {count:,} ROIs{more}"
+        return f"Train {params.model_name} on {many(count, 'ROI')}{more}"
 
     def work(self, job: Job) -> dict[str, Any]:
         """Reads the rows, trains, and keeps on the samples what belongs there."""
@@ -181,7 +182,8 @@ def _corrections(view: Any, label_field: str, given: Mapping[str, str]) -> list[
         count = not_applied(view, label_field, given)
     except SuiteError as error:
         return [f"Whether corrections are open is not known: {error}"]
-    return [f"{count:,} ROIs have a correction that is not applied: the old label is trained on."] if count else []
+    said = f"{many(count, 'ROI has', 'ROIs have')} a correction that is not applied: the old label is trained on."
+    return [said] if count else []
 
 
 def _estimate(form: Form, images: int, price: str | None) -> str:
@@ -195,12 +197,13 @@ def _estimate(form: Form, images: int, price: str | None) -> str:
         per_pixel = record["result"]["seconds_per_image_epoch"] / record["params"]["imgsz"] ** 2
         rates.setdefault(record["result"]["device"], per_pixel * imgsz**2)
     if not rates:
-        return f"{images:,} ROIs to learn from. How long it takes will be known after the first training here."
+        return f"{many(images, 'ROI')} to learn from. How long it takes will be known after the first training here."
     said = [
         f"{runs.duration(images * epochs * rate)} on {device}" + _cost(images * epochs * rate, price)
         for device, rate in rates.items()
     ]
-    return f"{images:,} ROIs to learn from; {epochs} epochs take about {' or '.join(said)}, less if it stops early."
+    learned, took = many(images, "ROI"), " or ".join(said)
+    return f"{learned} to learn from; {epochs} epochs take about {took}, less if it stops early."
 
 
 def _cost(seconds: float, price: str | None) -> str:

@@ -10,6 +10,7 @@ from .. import samples
 from ..errors import InputError
 from ..lineage.registry import Registry
 from ..operators import Job
+from ..wording import many
 
 LISTED = 100  # unreadable images listed by name in a result; all of them are tagged
 
@@ -181,9 +182,8 @@ def _result(job: Job, model: Any, field: str, runtime: str, applied: Any, total:
     below = sum(applied.below.values())
     done = len(applied.unreadable) + applied.written + below
     rate = done / applied.seconds if applied.seconds else 0.0
-    message = (
-        f"{model.name} labelled {applied.written:,} of {total:,} ROIs in {field!r} ({runtime}, {rate:,.0f} images/s)."
-    )
+    of = many(total, "ROI")
+    message = f"{model.name} labelled {applied.written:,} of {of} in {field!r} ({runtime}, {rate:,.0f} images/s)."
     if job.view.count() > total:
         message += f" {job.view.count() - total:,} had a prediction of this model already."
     if below:

@@ -14,6 +14,7 @@ from .. import focus_views, labelling, samples
 from ..errors import InputError, SuiteError
 from ..operators import Job
 from ..sync.store import LabelField
+from ..wording import many
 
 if TYPE_CHECKING:
     from ..lineage.registry import VersionRecord
@@ -234,7 +235,7 @@ def _result(key: str, truth: list[str], predicted: list[str], left: int) -> dict
     count = len(truth)
     top1 = sum(t == p for t, p in zip(truth, predicted, strict=True)) / count
     return {
-        "message": f"{count:,} {'ROI' if count == 1 else 'ROIs'} not learned from: top-1 {top1:.3f}, macro F1 "
+        "message": f"{many(count, 'ROI')} not learned from: top-1 {top1:.3f}, macro F1 "
         f"{macro_f1:.3f}; the Model Evaluation panel shows it as {key!r}. {left:,} learned from are left out.",
         "top1": top1,
         "macro_f1": float(macro_f1),

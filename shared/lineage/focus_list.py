@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..artifacts import Artifacts
+from ..wording import many
 from . import dated
-from .markdown import inline, many
+from .markdown import inline
 
 _KIND = "focus"
 

@@ -5,7 +5,7 @@ Sentences for somebody who looks at plankton, not at code; plain text, `render` 
 
 from collections.abc import Iterable, Sequence
 
-from .markdown import many
+from ..wording import many
 from .schema import ClassScore, Data, Evaluation
 
 FEW = 20  # training images of a class, below which it has hardly been learned

@@ -68,12 +68,6 @@ def utc(iso: str) -> str:
     return inline(f"{iso[:16].replace('T', ' ')} UTC")
 
 
-def many(count: int, thing: str) -> str:
-    """Such as "1 group", "1,200 groups" and "2 classes"."""
-    ending = "" if count == 1 else "es" if thing.endswith("s") else "s"
-    return f"{count:,} {thing}{ending}"
-
-
 def _line(text: str) -> str:
     text = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text.replace("\t", " "))
     text = _ESCAPED.sub(lambda found: f"\\{found[0]}", _TURNS.sub("\ufffd", text))

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..runs import duration
-from .markdown import NONE, bullets, code, inline, many, table, utc
+from ..wording import many
+from .markdown import NONE, bullets, code, inline, table, utc
 from .schema import Card, Changes, Data
 
 SPLITS = {

@@ -13,10 +13,11 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..artifacts import Artifacts
+from ..wording import many
 from . import focus_list, origin
 from . import notes as dated_notes
 from .focus_list import FocusList
-from .markdown import NONE, bullets, inline, many, paragraph, quoted, table, utc
+from .markdown import NONE, bullets, inline, paragraph, quoted, table, utc
 from .notes import Note
 from .schema import Card, Data, Evaluation, Figure
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..intervals import class_f1
+from ..wording import many
 from . import confusions, mix, weak_slices
 
 CONFIDENT = 0.9  # from here on nobody would look at a prediction by itself
@@ -197,7 +198,7 @@ def _wrong_labels(found: Predictions, suspects: Suspects | None, score: _Score) 
     expected = float(chances.sum())
     likely = f"about {_number(expected)} or more are" if expected < 0.9 * len(rows) else "nearly all are"
     sentence = (
-        f"{_n(len(rows), 'label does', 'labels do')} not fit what the image looks like; {likely} likely wrong. Most "
+        f"{many(len(rows), 'label does', 'labels do')} not fit what the image looks like; {likely} likely wrong. Most "
         f"often it is labelled and looks: {often}. In {agrees:,} the model says so too; {learned:,} were learned from."
     )
     top1, macro_f1 = score.if_labelled(rows[judged], suggested[judged], chances[judged])
@@ -258,11 +259,11 @@ def _few(found: Predictions, score: _Score) -> list[Item]:
     # More examples make none of them right: what is won is to know. Errors of classes are independent of each other.
     vagueness = float(np.sqrt(((high - low)[classes] ** 2).sum()) / 2 / (sizes > 0).sum())
     sentence = (
-        f"{_n(len(classes), 'class has', 'classes have')} too few judged images for the score to mean much: "
+        f"{many(len(classes), 'class has', 'classes have')} too few judged images for the score to mean much: "
         f"{', '.join(said)}{more}. By that alone macro F1 may be off by {vagueness:.2f}."
     )
     if len(new):
-        sentence += f" {_n(len(new), 'unlabelled image', 'unlabelled images')} may be further ones."
+        sentence += f" {many(len(new), 'unlabelled image', 'unlabelled images')} may be further ones."
     rows = np.concatenate([judged, new])
     return [Item("few examples", "Classes with too few examples", sentence, rows, float(len(new)), 0.0, vagueness)]
 
@@ -312,10 +313,6 @@ def _tested(item: Item) -> Item:
         return item
     p = "p below 0.001" if item.p < 0.001 else f"p = {item.p:.3f}"
     return replace(item, sentence=f"{item.sentence} Chance alone: {p}, with all that was looked at counted in.")
-
-
-def _n(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
 
 
 def _number(value: float) -> str:
