@@ -159,6 +159,7 @@ class Artifacts:
             listed = self._root.list(folder)
             opened = self._root.open(f"{folder}/probe")
             read = b"".join(opened.chunks) if opened else b""
+            self._root.check_parts(f"{folder}/parts")
         finally:
             self._root.delete(f"{folder}/probe")
         if "probe" not in listed or read != data:

@@ -30,6 +30,12 @@ class StorageError(SuiteError):
     __module__ = "mbari"
 
 
+class AccessError(StorageError):
+    """Storage refuses the credentials, or does not let them do this: trying again by itself changes nothing."""
+
+    __module__ = "mbari"
+
+
 class ImageError(SuiteError):
     """One image that cannot be read; a run skips it, counts it and goes on."""
 

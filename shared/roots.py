@@ -60,6 +60,9 @@ class Root(Protocol):
     def delete(self, key: str) -> None:
         """Removes an object; that there is none is no error."""
 
+    def check_parts(self, key: str) -> None:
+        """Tries to begin and to give up an upload in parts, which big files need; nothing stays."""
+
     def publish(self, folder: Path, key: str, files: Mapping[str, FileInfo], sent: Callable[[int], None]) -> None:
         """Stores a folder and then its index; goes on with what an earlier, killed attempt stored.
 
@@ -158,6 +161,9 @@ class LocalRoot:
                 folder.rmdir()
             except OSError:
                 return  # not empty
+
+    def check_parts(self, key: str) -> None:
+        """See `Root`: files are stored in one piece here."""
 
     def publish(self, folder: Path, key: str, files: Mapping[str, FileInfo], sent: Callable[[int], None]) -> None:
         """See `Root`: copied into a hidden sibling, which is renamed when it is whole and on the disk."""
@@ -280,6 +286,12 @@ class S3Root:
         """See `Root`."""
         with s3.explaining(self.uri(key)):
             self.client.delete_object(**self._at(key))
+
+    def check_parts(self, key: str) -> None:
+        """See `Root`."""
+        with s3.explaining(self.uri(key)):
+            begun = self.client.create_multipart_upload(**self._at(key))
+            self.client.abort_multipart_upload(**self._at(key), UploadId=begun["UploadId"])
 
     def publish(self, folder: Path, key: str, files: Mapping[str, FileInfo], sent: Callable[[int], None]) -> None:
         """See `Root`: uploaded under a mark that it is unfinished; the index makes it whole.

@@ -3,12 +3,14 @@
 boto3 is imported inside the functions, so that registering a plugin does not pay for it.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .errors import InputError, StorageError
+from .errors import AccessError, InputError, StorageError
 
 # A store that cannot be reached is found out in seconds, not in boto3's minutes: 3 attempts of at
 # most 4 s to connect. Reading has longer, because a busy store may think before it answers.
@@ -17,14 +19,22 @@ READ_SECONDS = 20
 ATTEMPTS = 3
 
 _VERBS = {"Put": "write to", "Create": "write to", "Upload": "write to", "Complete": "write to", "Delete": "delete in"}
-_VERBS |= {"List": "list", "Get": "read", "Head": "read", "Copy": "write to"}
+_VERBS |= {"Abort": "give up an upload to", "List": "list", "Get": "read", "Head": "read", "Copy": "write to"}
 
 _FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _BUSY = {"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "Throttling"}
 _DENIED = {"401", "403", "AccessDenied", "AllAccessDisabled", "AccountProblem", "MethodNotAllowed", "405"}
 _REGION = {"301", "307", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId"}
+_UNSAID = {"400", "BadRequest"}  # to HEAD, which has no body for the code: an expired token, as a rule
 _WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "AuthFailure"}
+
+
+class Source(NamedTuple):
+    """Where credentials come from, in a few words, and when they expire, where that is known and they do not renew."""
+
+    said: str
+    expires: datetime | None
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -47,7 +57,8 @@ def client(secrets: Mapping[str, str]) -> Any:
         secrets: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
             `AWS_DEFAULT_REGION`, `AWS_ENDPOINT_URL`; what is missing or empty is left to boto3's
             own chain (environment, profile, role of the machine). Keys and token are taken
-            together from one place, never mixed.
+            together from one place, never mixed. Those of a role or of a profile's `credential_process`
+            are renewed by botocore before they expire; those of the secrets stay as they are.
 
     Raises:
         StorageError: if the settings themselves cannot be used.
@@ -85,6 +96,39 @@ def client(secrets: Mapping[str, str]) -> Any:
         raise StorageError("AWS_ENDPOINT_URL is not an address: write it as https://host:port.") from error
 
 
+def source(secrets: Mapping[str, str]) -> Source:
+    """Says where `client` takes the credentials from; asks the source, not the store.
+
+    Raises:
+        StorageError: if there are none, or their source gives none
+    """
+    from botocore.credentials import RefreshableCredentials
+
+    asking = client(secrets)
+    with explaining("s3://"):
+        found = asking._request_signer._credentials
+        if found is None:
+            raise AccessError(
+                "There are no S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role."
+            )
+        frozen = found.get_frozen_credentials()
+    if isinstance(found, RefreshableCredentials):
+        return Source(f"from {found.method}; they renew themselves while a run goes on", None)
+    kind = "temporary (AWS_SESSION_TOKEN); a run ends with them" if frozen.token else "without an end"
+    given = "the secrets" if found.method == "explicit" else found.method
+    return Source(f"from {given}, {kind}", _expiry(frozen.token) if frozen.token else None)
+
+
+def _expiry(token: str) -> datetime | None:
+    """What `aws configure export-credentials` says of the credentials that it exports to the environment."""
+    if os.environ.get("AWS_SESSION_TOKEN") != token:
+        return None
+    try:
+        return datetime.fromisoformat(os.environ["AWS_CREDENTIAL_EXPIRATION"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
+
+
 @contextmanager
 def explaining(uri: str) -> Iterator[None]:
     """Turns every boto3 error raised inside into the StorageError of `explain`."""
@@ -103,7 +147,7 @@ def is_missing(error: BaseException) -> bool:
 
 
 def explain(error: BaseException, uri: str) -> StorageError:
-    """One sentence for a boto3 error met at `uri`; never quotes credentials or signatures.
+    """One sentence for a boto3 error met at `uri`; an AccessError where no patience helps; never quotes credentials.
 
     Args:
         error: any exception of botocore, boto3 or s3transfer.
@@ -112,12 +156,21 @@ def explain(error: BaseException, uri: str) -> StorageError:
     # boto3's transfer wraps the store's answer; the wrapper itself says nothing more.
     while not _code(error) and type(error).__module__.startswith(("boto3", "s3transfer")) and error.__context__:
         error = error.__context__
-    return StorageError(_store_said(error, uri) if _code(error) else _never_asked(error, uri))
+    said = _store_said(error, uri) if _code(error) else _never_asked(error, uri)
+    return AccessError(said) if _refused(error) else StorageError(said)
 
 
 def _code(error: BaseException) -> str:
     # Only ClientError carries the store's answer; on other errors `response` may be there and None.
     return str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether the store refuses who asks, rather than what is asked."""
+    from botocore.exceptions import CredentialRetrievalError, NoCredentialsError, PartialCredentialsError
+
+    nobody = NoCredentialsError | PartialCredentialsError | CredentialRetrievalError
+    return isinstance(error, nobody) or _code(error) in _EXPIRED | _WRONG_KEY | _DENIED | _UNSAID
 
 
 def _store_said(error: Any, uri: str) -> str:
@@ -130,8 +183,11 @@ def _store_said(error: Any, uri: str) -> str:
         return f"There is nothing at {uri}: check the name."
     if code in _WRONG_KEY:
         return f"The store does not accept the credentials for {uri}: check AWS_ACCESS_KEY_ID and its secret."
-    if code in _EXPIRED:
-        return f"The credentials for {uri} have expired or are not valid: set new AWS secrets."
+    if code in _EXPIRED | _UNSAID:
+        return (
+            f"The credentials for {uri} have expired or are not valid ({code}): set new AWS secrets, then start this "
+            "again."
+        )
     if code in _DENIED:
         return f"Not allowed to {verb} {uri}: ask whoever owns the bucket for access, or set other AWS secrets."
     if code in _REGION:
@@ -156,6 +212,8 @@ def _never_asked(error: Any, uri: str) -> str:
     where = f"{address.scheme}://{address.hostname}{port}" if address.hostname else "the store"
     if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):
         return f"There are no credentials for {uri}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    if isinstance(error, botocore.CredentialRetrievalError):
+        return f"The source of the credentials for {uri} gives none: mend the role or the credential_process."
     if isinstance(error, botocore.ParamValidationError):
         return f"{uri} is not a possible S3 address: check the name of the bucket and the folder."
     if isinstance(error, botocore.ProxyConnectionError):

@@ -11,17 +11,21 @@ import platform
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from . import __version__
-from .errors import SuiteError
+from .errors import ImageError, SuiteError
 
 if TYPE_CHECKING:
     from pymongo.database import Database
 
-LIBRARIES = ("fiftyone", "torch", "torchvision", "ultralytics", "timm", "openvino", "transformers", "boto3")
+SHOWN = ("fiftyone", "torch", "torchvision", "ultralytics", "timm", "openvino", "transformers", "boto3")
+DELEGATED = "delegated_ops"  # FiftyOne's collection of scheduled runs
+WAITING_SECONDS = 900  # after which a queued run is worth a look, while no worker runs anything
 HUB = "huggingface.co"
 SCRATCH_BYTES = 1 << 30  # what a training of 60,000 ROIs takes
 REACH_SECONDS = 3.0
@@ -29,23 +33,39 @@ REACH_SECONDS = 3.0
 Row = dict[str, str]
 
 
-def run(secrets: Mapping[str, str], db: Database) -> list[Row]:
+class Plugin(NamedTuple):
+    """An installed plugin of the suite, as FiftyOne knows it."""
+
+    name: str
+    version: str
+    folder: Path
+
+
+def run(
+    secrets: Mapping[str, str], db: Database, plugins: Sequence[Plugin] = (), media: Sequence[str] = ()
+) -> list[Row]:
     """Tries each thing; none of them writes anything that stays.
 
     Args:
         secrets: the suite's secrets that are set
         db: FiftyOne's database
+        plugins: those of the suite that are installed here
+        media: some file paths or URIs of the open dataset
 
     Returns:
         rows of item, state ("ok", "not set", "not reached", "failed") and detail; no secret is in any of them
     """
     checks: list[tuple[str, Callable[[], Row]]] = [
-        ("versions", _versions),
+        ("versions", lambda: _versions(plugins)),
+        ("plugins", lambda: _plugins(plugins)),
         ("processor", _processor),
         ("GPU", _gpu),
         ("scratch space", _scratch),
         ("database", lambda: _database(db)),
+        ("scheduled runs", lambda: _scheduled(db)),
         ("artifact root", lambda: _artifacts(secrets)),
+        ("S3 credentials", lambda: _credentials(secrets, media)),
+        ("media", lambda: _media(secrets, media)),
         ("label store", lambda: _label_store(secrets)),
         ("vocabulary", lambda: _vocabulary(secrets)),
         ("trusted weights", lambda: _trusted(secrets)),
@@ -77,21 +97,52 @@ def _not_set(secret: str, consequence: str) -> Row:
     return {"state": "not set", "detail": f"{secret} is not set: {consequence}"}
 
 
-def _versions() -> Row:
-    found, missing = [f"suite {__version__}", f"Python {platform.python_version()}"], []
-    for name in LIBRARIES:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        return _failed(f"{', '.join(found)}; missing: {', '.join(missing)} (install the plugin's requirements.txt)")
+def _versions(plugins: Sequence[Plugin]) -> Row:
+    found = [f"suite {__version__}", f"Python {platform.python_version()}"]
+    found += [f"{name} {version}" for name in SHOWN if (version := _installed(name))]
+    wrong = sorted({problem for plugin in plugins for problem in _unmet(plugin)})
+    owners = sorted(set(importlib.metadata.packages_distributions().get("cv2", ())))
+    if len(owners) > 1:
+        wrong.append(f"{' and '.join(owners)} bring one and the same cv2 (keep opencv-python-headless alone)")
+    if wrong:
+        return _failed(f"{'; '.join(wrong)}: renew the image of the App or the worker. Found: {', '.join(found)}")
     import torch
     import torchvision
 
     # A torchvision built for another torch imports, and then has no operators.
     torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     return _ok(", ".join(found))
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _unmet(plugin: Plugin) -> list[str]:
+    """What a plugin's requirements.txt asks for and this machine does not have."""
+    from packaging.requirements import Requirement
+
+    problems = []
+    for line in (plugin.folder / "requirements.txt").read_text().splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        asked = Requirement(line)
+        version = _installed(asked.name)
+        if version is None:
+            problems.append(f"{asked} is missing")
+        elif not asked.specifier.contains(version, prereleases=True):
+            problems.append(f"{asked.name} is {version} and should be {asked.specifier}")
+    return problems
+
+
+def _plugins(plugins: Sequence[Plugin]) -> Row:
+    if len({plugin.version for plugin in plugins}) < 2:
+        return _ok(", ".join(sorted(plugin.name.rpartition("/")[2] for plugin in plugins)))
+    said = ", ".join(f"{plugin.name.rpartition('/')[2]} {plugin.version}" for plugin in sorted(plugins))
+    return _failed(f"they are of different releases: {said}; upload the zips of one release, once none is rolled back")
 
 
 def _processor() -> Row:
@@ -105,13 +156,28 @@ def _gpu() -> Row:
     import torch
 
     if not torch.cuda.is_available():
-        return _ok("none: everything runs on the processor; long trainings want a GPU worker")
+        if not _has_gpu():
+            return _ok("none: everything runs on the processor; long trainings want a GPU worker")
+        if torch.version.cuda is None:
+            return _failed(
+                f"this machine has one, and torch {torch.__version__} is built without CUDA: change the image"
+            )
+        return _failed(
+            f"this worker should have one, and torch, built for CUDA {torch.version.cuda}, finds none that it can use: "
+            "look at the driver (nvidia-smi), and at what the container is given"
+        )
     names = []
     for number in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(number)
         names.append(f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
     torch.zeros(1, device="cuda").add_(1).item()
     return _ok("; ".join(names))
+
+
+def _has_gpu() -> bool:
+    """Whether there is a GPU, or the container was started to have one."""
+    given = os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
+    return given not in ("", "void", "none") or Path("/proc/driver/nvidia/gpus").is_dir()
 
 
 def _scratch() -> Row:
@@ -130,6 +196,30 @@ def _database(db: Database) -> Row:
     return _ok(f"MongoDB {version}, {db['mbari_versions'].estimated_document_count():,} model versions")
 
 
+def _scheduled(db: Database) -> Row:
+    ended = db[DELEGATED].find_one({"completed_at": {"$ne": None}}, sort=[("completed_at", -1)])
+    seen = f"the last run ended {_ago(ended['completed_at'])}" if ended else "no worker has ended a run yet"
+    waiting = db[DELEGATED].find_one({"run_state": "queued"}, sort=[("queued_at", 1)])
+    if waiting is None or not waiting.get("queued_at"):
+        return _ok(f"{seen}; none is waiting")
+    since = _ago(waiting["queued_at"])
+    running = db[DELEGATED].find_one({"run_state": "running"})
+    if running is None and _seconds(waiting["queued_at"]) > WAITING_SECONDS:
+        return _failed(f"{seen}; one waits since {since} and none runs: see that a worker (orchestrator) is up")
+    return _ok(f"{seen}; one waits since {since}")
+
+
+def _seconds(when: datetime) -> float:
+    return (datetime.now(UTC) - (when if when.tzinfo else when.replace(tzinfo=UTC))).total_seconds()
+
+
+def _ago(when: datetime) -> str:
+    minutes = _seconds(when) / 60
+    if minutes < 120:
+        return f"{minutes:.0f} minutes ago"
+    return f"{minutes / 60:.0f} hours ago" if minutes < 60 * 48 else f"{minutes / 60 / 24:.0f} days ago"
+
+
 def _artifacts(secrets: Mapping[str, str]) -> Row:
     from .artifacts import open_root
 
@@ -139,7 +229,43 @@ def _artifacts(secrets: Mapping[str, str]) -> Row:
             "MBARI_ARTIFACTS", "training has nowhere to put models; set it to a folder or s3://bucket/prefix"
         )
     open_root(uri, secrets).check()
-    return _ok(f"{uri}: written, read and deleted a probe")
+    return _ok(f"{uri}: wrote, listed, read and deleted a probe")
+
+
+def _credentials(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
+    places = ("MBARI_ARTIFACTS", "MBARI_VOCABULARY", "MBARI_TRUSTED_WEIGHTS")
+    used = [*(secrets.get(place) or "" for place in places), *media]
+    if not any("s3://" in uri for uri in used):
+        return {"state": "not set", "detail": "nothing here is on S3"}
+    from . import s3
+
+    source = s3.source(secrets)
+    if source.expires is None:
+        return _ok(source.said)
+    left = -_seconds(source.expires)
+    said = f"{source.said}, until {source.expires:%Y-%m-%d %H:%M} UTC"
+    if left <= 0:
+        return _failed(f"{said}: expired; set new AWS secrets")
+    return _ok(f"{said} ({left / 3600:.1f} hours)")
+
+
+def _media(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
+    if not media:
+        return {"state": "not set", "detail": "open a dataset, and some of its images are read as a run reads them"}
+    from .media import Media, decode
+
+    reader, problems = Media(secrets, cache_bytes=0), []
+    for uri in media:
+        try:
+            decode(reader.read(uri))
+        except ImageError as error:
+            problems.append(str(error))
+    if problems:
+        return _failed(
+            f"{len(problems)} of {len(media)} images of this dataset cannot be read here: {problems[0]} Give this "
+            "machine the folder or the access, or the samples the right path."
+        )
+    return _ok(f"{len(media)} images of this dataset read, such as {media[0]}")
 
 
 def _label_store(secrets: Mapping[str, str]) -> Row:
@@ -184,7 +310,7 @@ def _webhook(secrets: Mapping[str, str]) -> Row:
         return _not_set("MBARI_WEBHOOK_URL", "no events are posted")
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return _failed("MBARI_WEBHOOK_URL is not an http(s) URL")
+        return _failed("MBARI_WEBHOOK_URL is not an http(s) URL: set it to the address that the webhook was given")
     # The path of a webhook is its password: only the host is shown, and nothing is posted.
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return _reach(parts.hostname, port, f"{parts.scheme}://{parts.hostname} answers")
@@ -197,7 +323,7 @@ def _price(secrets: Mapping[str, str]) -> Row:
     try:
         return _ok(f"{float(price):.2f} per hour of a worker")
     except ValueError:
-        return _failed("MBARI_PRICE_PER_HOUR is not a number")
+        return _failed("MBARI_PRICE_PER_HOUR is not a number: set it to one, such as 1.20")
 
 
 def _reach(host: str, port: int, detail: str) -> Row:
@@ -205,4 +331,4 @@ def _reach(host: str, port: int, detail: str) -> Row:
         with socket.create_connection((host, port), timeout=REACH_SECONDS):
             return _ok(detail)
     except OSError as error:
-        return _failed(f"{host}:{port} cannot be reached ({error.strerror or 'no answer'})")
+        return _failed(f"{host}:{port} cannot be reached ({error.strerror or 'no answer'}): check address and network")

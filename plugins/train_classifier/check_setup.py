@@ -1,7 +1,9 @@
 """`check_setup`: one table that tells an admin on the first day what works and what is missing."""
 
+from pathlib import Path
 from typing import Any
 
+import fiftyone.plugins as fop
 from pydantic import BaseModel, ConfigDict
 
 from .shared import setup_check
@@ -15,7 +17,7 @@ class CheckSetup(SuiteOperator):
     spec = Spec(
         name="check_setup",
         label="Check the set-up",
-        description="Versions, GPU, scratch space, storage, hub and webhook in one table; no secret is shown",
+        description="Versions, GPU, scratch, storage, media, workers and webhook in one table; no secret is shown",
         icon="fact_check",
         risk="low",
         quick=True,
@@ -35,9 +37,22 @@ class CheckSetup(SuiteOperator):
 
     def work(self, job: Job) -> dict[str, Any]:
         """Tries everything and says what came of it."""
-        rows = setup_check.run(job.secrets, job.db)
+        rows = setup_check.run(job.secrets, job.db, _plugins(), _some_media(job.dataset))
         bad = [row["item"] for row in rows if row["state"] == "failed"]
         message = f"Needs attention: {', '.join(bad)}." if bad else "Everything that is set up works."
         if any(row["item"] == "artifact root" and row["state"] == "not set" for row in rows):
             message += " Training cannot work yet: the secret MBARI_ARTIFACTS is not set."
         return {"message": message, "checks": rows}
+
+
+def _plugins() -> list[setup_check.Plugin]:
+    """The suite's plugins that are installed where this runs."""
+    found = [plugin for plugin in fop.list_plugins(builtin=False) if plugin.name.startswith("@mbari/")]
+    return [setup_check.Plugin(plugin.name, str(plugin.version), Path(plugin.directory)) for plugin in found]
+
+
+def _some_media(dataset: Any) -> list[str]:
+    """The first, the middle and the last file of a dataset."""
+    count = dataset.count() if dataset is not None else 0
+    places = sorted({0, count // 2, count - 1}) if count else []
+    return [path for place in places for path in dataset.skip(place).limit(1).values("filepath")]

@@ -117,8 +117,9 @@ def work(job: Job) -> dict[str, Any]:
         datasets = {str(view._root_dataset._doc.id): view._root_dataset for view in views}
     outcome = training.run(rows, options, where, run)
     _keep_on_samples(datasets, outcome, params.store_predictions)
-    if outcome.record is not None:
-        _link(datasets, outcome.record, root)
+    if outcome.record is not None and outcome.card is not None:
+        for dataset in datasets.values():
+            store.link(dataset, outcome.card, outcome.record.uri)
     said = _result(outcome, params)
     if outcome.record is None:
         return said
@@ -258,19 +259,6 @@ def _cut(rows: pa.Table) -> int:
         if group is not None and split is not None and label is not None:
             splits.setdefault(group, set()).add(split)
     return sum(len(found) > 1 for found in splits.values())
-
-
-def _link(datasets: Mapping[str, fo.Dataset], record: VersionRecord, root: Any) -> None:
-    """Notes on each dataset that the version was trained on it."""
-    from ..artifacts import scratch
-    from ..lineage.card import Card
-    from ..workflows.publishing import fetch_version
-
-    with scratch("card-") as folder:
-        path = fetch_version(record, root, folder, ("card.json",)) / "card.json"
-        card = Card.model_validate_json(path.read_text())
-    for dataset in datasets.values():
-        store.link(dataset, card, record.uri)
 
 
 def _keep_on_samples(datasets: Mapping[str, Any], outcome: Any, store_predictions: bool) -> None:

@@ -53,11 +53,13 @@ class Published:
         record: the registry's
         metrics: by split, in full
         predictions: rows of (dataset id, sample id, label, confidence) for val and test
+        card: as first written
     """
 
     record: VersionRecord
     metrics: dict[str, Any]
     predictions: list[tuple[str, str, str, float]]
+    card: card.Card
 
 
 def fetch_version(record: VersionRecord, root: Artifacts, folder: Path, names: tuple[str, ...] | None = None) -> Path:
@@ -133,7 +135,7 @@ def publish(
     registry.set_alias(
         record.model, CANDIDATE, record.version, by=where.by, reason="newly trained", run_id=where.run_id
     )
-    return Published(record, scores, predictions)
+    return Published(record, scores, predictions, made)
 
 
 def provenance(trained: train.Trained) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Artifacts, scratch
 from ..classifier import data, train, weights
-from ..errors import InputError, StorageError
+from ..errors import AccessError, InputError, StorageError
 from ..lineage import manifest
-from ..lineage.card import Context
+from ..lineage.card import Card, Context
 from ..lineage.registry import Registry, VersionRecord, check_name, is_registered, new_version
 from ..runs import Monitor, claim
 from .publishing import Base, fetch_version, publish, to_json
@@ -95,6 +95,7 @@ class Outcome:
         metrics: by split
         predictions: rows of (dataset id, sample id, label, confidence) for val and test
         seconds: by stage
+        card: the version's, as first written
     """
 
     record: VersionRecord | None
@@ -103,6 +104,7 @@ class Outcome:
     metrics: dict[str, Any] = field(default_factory=dict)
     predictions: list[tuple[str, str, str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    card: Card | None = None
 
 
 def run(rows: pa.Table, options: Options, where: Surroundings, monitor: Monitor | None = None) -> Outcome:
@@ -167,7 +169,8 @@ def run(rows: pa.Table, options: Options, where: Surroundings, monitor: Monitor 
         )
         clock.lap("evaluation and publishing")
         state.discard()
-        return Outcome(version.record, trained, training_set, version.metrics, version.predictions, clock.laps)
+        said = version.metrics, version.predictions, clock.laps, version.card
+        return Outcome(version.record, trained, training_set, *said)
 
 
 def _base(options: Options, where: Surroundings, folder: Path) -> Base:
@@ -244,16 +247,24 @@ class _State:
         return f"versions/{self.model}/{self.version}"
 
     def save(self, last: Path, epoch: int, _csv: Path) -> None:
-        """Stores an epoch's checkpoint; a root that is away for a moment costs a checkpoint, not the run."""
+        """Stores an epoch's checkpoint; a root that is away for a moment costs a checkpoint, not the run.
+
+        Credentials that have expired do end it: nothing that it does from here on could be kept.
+        """
         try:
             self.where.root.put(f"{self.key}/last.pt", last)
+        except AccessError:
+            raise
         except StorageError as error:
             train.logger.warning("The checkpoint of epoch %d was not stored: %s", epoch, error)
 
     def discard(self) -> None:
-        """Removes the checkpoints of a training whose version is published."""
-        for name in ("last.pt", "state.json"):
-            self.where.root.delete(f"{self.key}/{name}")
+        """Removes the checkpoints of a training whose version is published; what stays costs space, not the run."""
+        try:
+            for name in ("state.json", "last.pt"):
+                self.where.root.delete(f"{self.key}/{name}")
+        except StorageError as error:
+            train.logger.warning("The checkpoint of a finished training was not removed: %s", error)
 
 
 class _Clock:

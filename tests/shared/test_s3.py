@@ -1,10 +1,12 @@
 """The S3 client and the sentence for everything that can go wrong, against real HTTP servers."""
 
 import io
+import json
 import socket
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3.exceptions
@@ -12,7 +14,8 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared import s3 as suite
-from shared.errors import InputError, StorageError
+from shared.errors import AccessError, InputError, StorageError
+from tests.expiring import Expiring
 
 
 def failure(secrets: dict[str, str], bucket: str, work: str = "get_object", **kwargs) -> str:
@@ -196,7 +199,7 @@ def answer(status: int, code: str, message: str = "") -> bytes:
         (500, "InternalError", "busy or failing", suite.ATTEMPTS),
         (507, "XMinioStorageFull", "no space left", 1),
         (403, "RequestTimeTooSkewed", "refuses this machine's clock", 1),
-        (400, "ExpiredToken", "have expired", 1),
+        (400, "ExpiredToken", "have expired or are not valid (ExpiredToken): set new AWS secrets, then start this", 1),
         (400, "KeyTooLongError", "refused to read s3://models/a: KeyTooLongError Too long.", 1),
     ],
 )
@@ -206,6 +209,47 @@ def test_what_a_store_may_answer(s3, status, code, part, times):
     assert part in said
     # What may pass is tried again, a bounded number of times; what cannot is not.
     assert server.asked == times
+
+
+def test_who_is_refused_is_told_apart_from_what_may_pass(s3, bucket):
+    with Expiring(s3) as store:
+        store.expire()
+        for work, kwargs in (("get_object", {}), ("put_object", {"Body": b"x"}), ("delete_object", {})):
+            with pytest.raises(AccessError, match="ExpiredToken"), suite.explaining(f"s3://{bucket}/a"):
+                getattr(suite.client(store.secrets), work)(Bucket=bucket, Key="a", **kwargs)
+        # The answer to HEAD has no body, and so no reason.
+        with pytest.raises(AccessError, match=r"have expired or are not valid \(400\)"), suite.explaining("s3://b/a"):
+            suite.client(store.secrets).head_object(Bucket=bucket, Key="a")
+    with Server(answer(503, "SlowDown")) as server, pytest.raises(StorageError) as caught, suite.explaining("s3://b/a"):
+        suite.client(s3 | {"AWS_ENDPOINT_URL": server.endpoint}).get_object(Bucket="b", Key="a")
+    assert not isinstance(caught.value, AccessError)
+
+
+def test_credentials_that_come_from_a_process_are_renewed_while_a_client_is_in_use(
+    s3, bucket, no_settings, monkeypatch, tmp_path
+):
+    keys, profile = tmp_path / "keys.json", tmp_path / "config"
+    profile.write_text(f"[default]\ncredential_process = cat {keys}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(profile))
+
+    def hand_out(key: str) -> None:
+        # Soon enough over for botocore to ask again each time.
+        until = (datetime.now(UTC) + timedelta(seconds=90)).isoformat()
+        said = {"Version": 1, "AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": until}
+        keys.write_text(json.dumps(said))
+
+    where = {name: s3[name] for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")}
+    with Expiring(s3) as store:
+        hand_out("ASIAFIRST")
+        client = suite.client(where | {"AWS_ENDPOINT_URL": store.secrets["AWS_ENDPOINT_URL"]})
+        client.put_object(Bucket=bucket, Key="a", Body=b"1")
+        hand_out("ASIASECOND")
+        client.get_object(Bucket=bucket, Key="a")
+        assert [asked.key for asked in store.requests] == ["ASIAFIRST", "ASIASECOND"]
+        keys.unlink()
+        said = "gives none: mend the role or the credential_process"
+        with pytest.raises(AccessError, match=said), suite.explaining(f"s3://{bucket}/a"):
+            client.get_object(Bucket=bucket, Key="a")
 
 
 def test_a_connection_that_breaks(s3):

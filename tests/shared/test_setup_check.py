@@ -1,25 +1,34 @@
-"""What the set-up check says of a label store: it asks the store itself."""
+"""What the set-up check says: it tries each thing itself."""
 
+import importlib.metadata
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared import setup_check
-from tests import labels
+from tests import labels, rois
 from tests.shared.sync.stores.tators import PLACE, Troubled, element, uri
+
+
+def row(item: str, db: Any, secrets: dict[str, str], **installed: Any) -> tuple[str, str]:
+    """State and detail of a row; none of them shows a secret."""
+    rows = setup_check.run(secrets, db, **installed)
+    for name in ("MBARI_LABEL_STORE_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        assert secrets.get(name, "hunter2") not in json.dumps(rows)
+    return next((row["state"], row["detail"]) for row in rows if row["item"] == item)
 
 
 def look(db: Any, **secrets: str) -> tuple[str, str]:
     """State and detail of the row on the label store."""
-    rows = setup_check.run(secrets, db)
-    assert secrets.get("MBARI_LABEL_STORE_TOKEN", "hunter2") not in json.dumps(rows)
-    return next((row["state"], row["detail"]) for row in rows if row["item"] == "label store")
+    return row("label store", db, secrets)
 
 
 @pytest.fixture(autouse=True)
-def _only_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def _hub_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model hub is far away, or cannot be reached at all: either takes its time."""
     monkeypatch.setattr(setup_check, "REACH_SECONDS", 0.01)
 
@@ -120,3 +129,101 @@ def test_a_token_that_may_only_read_or_is_none_is_found_out_without_a_write(
     assert "does not accept the token of MBARI_LABEL_STORE_TOKEN" in detail
     assert look(db, MBARI_LABEL_STORE=uri(tator))[1].startswith("The token of the label store is missing")
     assert not [asked for asked in tator.requests if not asked.startswith(("GET ", "PUT "))]
+
+
+# --- the machine and what is installed ---
+
+
+def plugin(folder: Path, asks: str = "", name: str = "apply_model", version: str = "1.0.0") -> setup_check.Plugin:
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "requirements.txt").write_text(f"# what it needs\n{asks}\n")
+    return setup_check.Plugin(f"@mbari/{name}", version, folder / name)
+
+
+def test_what_is_installed_is_held_against_what_the_plugins_ask_for(db, tmp_path) -> None:
+    numpy = importlib.metadata.version("numpy")
+    met = plugin(tmp_path, "numpy>=1.0")
+    assert row("versions", db, {}, plugins=[met])[0] == "ok"
+    wrong = plugin(tmp_path / "b", "numpy>=99\nno-such-package>=1", "sync_back")
+    state, detail = row("versions", db, {}, plugins=[met, wrong])
+    assert state == "failed"
+    assert f"no-such-package>=1 is missing; numpy is {numpy} and should be >=99: renew the image" in detail
+
+
+def test_two_copies_of_cv2_are_found(db, monkeypatch) -> None:
+    both = {"cv2": ["opencv-python-headless", "opencv-python"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: both)
+    state, detail = row("versions", db, {})
+    assert state == "failed"
+    assert detail.startswith("opencv-python and opencv-python-headless bring one and the same cv2")
+
+
+def test_plugins_of_different_releases_are_named(db, tmp_path) -> None:
+    one, same = plugin(tmp_path), plugin(tmp_path, name="sync_back")
+    assert row("plugins", db, {}, plugins=[one, same]) == ("ok", "apply_model, sync_back")
+    other = plugin(tmp_path, name="sync_back", version="0.9.0")
+    state, detail = row("plugins", db, {}, plugins=[one, other])
+    assert state == "failed"
+    assert "apply_model 1.0.0, sync_back 0.9.0; upload the zips of one release" in detail
+
+
+def test_a_gpu_that_should_be_there_is_missed(db, monkeypatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
+    assert row("GPU", db, {})[0] == "ok"
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "all")
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    state, detail = row("GPU", db, {})
+    assert state == "failed"
+    assert "look at the driver (nvidia-smi)" in detail
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "is built without CUDA: change the image" in row("GPU", db, {})[1]
+
+
+def test_whether_a_worker_has_been_seen(db) -> None:
+    runs, now = db[setup_check.DELEGATED], datetime.now(UTC)
+    assert row("scheduled runs", db, {}) == ("ok", "no worker has ended a run yet; none is waiting")
+    runs.insert_one({"run_state": "completed", "completed_at": now - timedelta(hours=3)})
+    assert row("scheduled runs", db, {}) == ("ok", "the last run ended 3 hours ago; none is waiting")
+    runs.insert_one({"run_state": "queued", "completed_at": None, "queued_at": now - timedelta(minutes=40)})
+    state, detail = row("scheduled runs", db, {})
+    assert state == "failed"
+    assert "one waits since 40 minutes ago and none runs: see that a worker (orchestrator) is up" in detail
+    runs.insert_one({"run_state": "running", "completed_at": None})
+    assert row("scheduled runs", db, {})[0] == "ok"
+
+
+# --- S3, media ---
+
+
+def test_whose_credentials_are_used_and_until_when(db, s3, bucket, monkeypatch, tmp_path) -> None:
+    root = {"MBARI_ARTIFACTS": f"s3://{bucket}/models"}
+    assert row("S3 credentials", db, {}) == ("not set", "nothing here is on S3")
+    assert row("S3 credentials", db, s3 | root) == ("ok", "from the secrets, without an end")
+    session = s3 | root | {"AWS_SESSION_TOKEN": "token/that-is-secret"}
+    assert row("S3 credentials", db, session)[1].endswith("temporary (AWS_SESSION_TOKEN); a run ends with them")
+    # As `aws configure export-credentials --format env` gives them.
+    monkeypatch.setenv("AWS_SESSION_TOKEN", session["AWS_SESSION_TOKEN"])
+    for hours, state, said in ((2, "ok", "UTC (2.0 hours)"), (-1, "failed", "expired; set new AWS secrets")):
+        monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", (datetime.now(UTC) + timedelta(hours=hours)).isoformat())
+        found = row("S3 credentials", db, session)
+        assert found[0] == state
+        assert found[1].endswith(said)
+
+
+def test_an_artifact_root_that_lets_itself_be_read_only(db, guarded_s3) -> None:
+    state, detail = row("artifact root", db, guarded_s3 | {"MBARI_ARTIFACTS": "s3://guarded/models"})
+    assert state == "failed"
+    assert "Not allowed to write to s3://guarded/models/" in detail
+
+
+def test_some_media_are_read(db, dataset, tmp_path) -> None:
+    assert row("media", db, {})[0] == "not set"
+    rois.fill(dataset, tmp_path, {"Calanus": 2})
+    there = dataset.values("filepath")
+    assert row("media", db, {}, media=there) == ("ok", f"2 images of this dataset read, such as {there[0]}")
+    state, detail = row("media", db, {}, media=[*there, str(tmp_path / "gone.png")])
+    assert state == "failed"
+    assert "1 of 3 images of this dataset cannot be read here: There is no file at" in detail
