@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 STAMP := .venv/.set-up
 export PYTHON
 
-.PHONY: help demo app python screenshots test bench lint zips lock clean
+.PHONY: help demo app python screenshots docs test bench lint zips lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make app    FiftyOne's App on the demo dataset, with the plugins and a delegated worker"
 	@echo "make python a prompt on the demo's dataset, with the plugins; SCRIPT=<file> runs a script"
 	@echo "make screenshots  the README's picture anew, after a demo; needs Debian's chromium"
+	@echo "make docs   what the READMEs say of operators and parameters, from the code"
 	@echo "make test   every test; ARGS=... goes to pytest"
 	@echo "make bench  the benchmarks, or one: NAME=..."
 	@echo "make lint   ruff and mypy"
@@ -33,6 +34,9 @@ python: $(STAMP)
 
 screenshots: $(STAMP)
 	@$(VENV) scripts/screenshots.py
+
+docs: $(STAMP)
+	@$(VENV) scripts/docs.py
 
 test: $(STAMP)
 	@$(VENV) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)

@@ -24,6 +24,7 @@ def main() -> int:
     names = {"fo": fo, "foo": foo}
     if fo.dataset_exists(surroundings.DATASET):
         names["dataset"] = fo.load_dataset(surroundings.DATASET)
+        names["view"] = names["dataset"].limit(300)  # as in the examples of the plugins' READMEs
     else:
         print("There is no demo dataset yet: run `make demo` first.", file=sys.stderr)
     if options.script:

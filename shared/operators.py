@@ -27,20 +27,25 @@ from .runs import Monitor, Run
 from .samples import not_samples
 from .wording import many
 
-SECRETS = (
-    "MBARI_ARTIFACTS",
-    "MBARI_LABEL_STORE",
-    "MBARI_LABEL_STORE_TOKEN",
-    "MBARI_VOCABULARY",
-    "MBARI_TRUSTED_WEIGHTS",
-    "MBARI_WEBHOOK_URL",
-    "MBARI_PRICE_PER_HOUR",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL",
-)
+# What each is for; every fiftyone.yml names them all.
+SECRETS = {
+    "MBARI_ARTIFACTS": "Where model versions and checkpoints are kept: a folder that every worker sees, or "
+    "`s3://bucket/prefix`",
+    "MBARI_LABEL_STORE": "The database of record: `mongodb://host/<database>?collection=...`, or "
+    "`tator+https://host/<project>?version=...&type=...`; see the README of `sync_back`",
+    "MBARI_LABEL_STORE_TOKEN": "The password of the label store's user, where the URI names one without; for Tator "
+    "the API token",
+    "MBARI_VOCABULARY": "The names that labels may have: a file or `s3://bucket/key`, text with one name a line or a "
+    "YAML list",
+    "MBARI_TRUSTED_WEIGHTS": "URI prefixes, separated by commas: model files from elsewhere are refused",
+    "MBARI_WEBHOOK_URL": "Where new versions, promotions and failed gates are posted, in a form that Slack takes",
+    "MBARI_PRICE_PER_HOUR": "What an hour of the GPU worker costs, for estimates, cards and `show_runs`",
+    "AWS_ACCESS_KEY_ID": "Access to S3, where the worker has no role of its own",
+    "AWS_SECRET_ACCESS_KEY": "The same",
+    "AWS_SESSION_TOKEN": "The same, for temporary credentials",
+    "AWS_DEFAULT_REGION": "The region of the bucket",
+    "AWS_ENDPOINT_URL": "Another store that speaks S3, such as MinIO",
+}
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ class ClusterEmbeddings(SuiteOperator):
             pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
             title="Cluster field",
             description="Letters, digits and '_'; made where there is none",
+            examples=["look_alikes"],
         )
-        min_cluster_size: int = Field(3, ge=2, description="The fewest ROIs that make a cluster")
+        min_cluster_size: int = Field(3, ge=2, description="The fewest ROIs that make a cluster", examples=[5])
         min_samples: int = Field(1, ge=1, description="Larger values leave more ROIs out as noise")
         alpha: float = Field(1.1, gt=0, le=10, description="HDBSCAN's: distances are divided by it")
         min_similarity: float = Field(

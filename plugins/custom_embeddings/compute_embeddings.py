@@ -49,6 +49,7 @@ class ComputeEmbeddings(SuiteOperator):
             title="Backbone",
             description="A DINO network, any model of timm, a trained model (ptvr@production), the path or URI of a "
             ".pt file or a Hugging Face folder",
+            examples=["demo@candidate"],
         )
         weights: str | None = Field(
             None,
@@ -60,6 +61,7 @@ class ComputeEmbeddings(SuiteOperator):
             pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
             title="Embeddings field",
             description="Letters, digits and '_'",
+            examples=["demo_vectors"],
         )
         patches_field: str | None = Field(
             None, title="Patches field", description="Vectors of the boxes in it, instead of whole ROIs"

@@ -41,12 +41,19 @@ class LabelClusters(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid")
 
-        cluster_field: str = Field("cluster", min_length=1, title="Cluster field")
+        cluster_field: str = Field(
+            "cluster",
+            min_length=1,
+            title="Cluster field",
+            description="Of 'Cluster embeddings'",
+            examples=["look_alikes"],
+        )
         clusters: list[str] = Field(
             default_factory=list,
             description="Left empty, all clusters of the selected ROIs, or of those in the lasso or the view",
+            examples=[["Unknown C0"]],
         )
-        label: str = Field(min_length=1, description="A name of the vocabulary")
+        label: str = Field(min_length=1, description="A name of the vocabulary", examples=["Calanoida"])
         label_field: str = Field(
             "ground_truth",
             pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
@@ -61,8 +68,15 @@ class LabelClusters(SuiteOperator):
             "correction",
             description="correction: tags, for 'Apply corrections' or 'Sync back'; label: labels at once, with undo",
         )
-        id_field: str = Field("elemental_id", min_length=1, title="Id field")
-        marker_tag: str = Field(MARKER, min_length=1, title="Marker tag")
+        id_field: str = Field(
+            "elemental_id",
+            min_length=1,
+            title="Id field",
+            description="Where each label's id in the database of record is: a field of the samples, or of the label",
+        )
+        marker_tag: str = Field(
+            MARKER, min_length=1, title="Marker tag", description="Set on labels that the store should get"
+        )
         tag_prefix: str | None = Field(None, title="Tag prefix", description="Of correction tags, such as 'fix:'")
 
     def form(self, form: Form) -> None:

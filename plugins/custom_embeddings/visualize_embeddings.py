@@ -39,9 +39,13 @@ class VisualizeEmbeddings(SuiteOperator):
             None, title="Patches field", description="A point for each box in it, instead of each ROI"
         )
         method: Literal["umap", "pca"] = Field(
-            "umap", description="UMAP keeps neighbours together, a minute or so for 50,000; PCA is a quick look"
+            "umap",
+            description="UMAP keeps neighbours together, a minute or so for 50,000; PCA is a quick look",
+            examples=["pca"],
         )
-        brain_key: str = Field("embeddings_map", pattern=NAME, description=f"The map's name: {LETTERS}")
+        brain_key: str = Field(
+            "embeddings_map", pattern=NAME, description=f"The map's name: {LETTERS}", examples=["quick_look"]
+        )
         similarity_key: str | None = Field(
             None,
             pattern=NAME,

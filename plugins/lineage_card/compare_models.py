@@ -38,6 +38,7 @@ class Params(BaseModel):
         min_length=1,
         description="Aliases (ptvr@production) or versions (ptvr/<version>); the others are compared with the first, "
         "and one alone with the version in production",
+        examples=[["demo@candidate", "demo@production"]],
     )
     label_field: str = Field("ground_truth", min_length=1, title="Label field", description="The true labels")
     slices: list[str] = Field(

@@ -48,7 +48,7 @@ class _Own(BaseModel):
     )
     intended_use: str | None = Field(None, title="Intended use", description="For the card: what it is to be used for")
     limitations: str | None = Field(None, description="For the card: what it must not be used for, and why")
-    notes: str | None = Field(None, description="For the card: what was changed this time")
+    notes: str | None = Field(None, description="For the card: what was changed this time", examples=["More copepods"])
 
 
 class IterateModel(SuiteOperator):

@@ -27,6 +27,7 @@ class PromoteModel(SuiteOperator):
         alias: str = Field(
             pattern=f"^{NAME.pattern}$",
             description=f"Such as candidate or staging; {PRODUCTION} has an operator of its own",
+            examples=["staging"],
         )
 
         @field_validator("alias")

@@ -25,7 +25,11 @@ class PromoteToProduction(SuiteOperator):
         """Parameters of `promote_to_production`."""
 
         reason: str = Field(
-            min_length=1, max_length=2000, pattern=r"\S", description="Why; it is kept in the alias's history"
+            min_length=1,
+            max_length=2000,
+            pattern=r"\S",
+            description="Why; it is kept in the alias's history",
+            examples=["Better on copepods"],
         )
 
     def form(self, form: Form) -> None:

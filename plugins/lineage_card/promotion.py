@@ -26,9 +26,14 @@ class PromotionParams(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     model: str = Field(
-        min_length=1, title="Model", description="An alias (ptvr@candidate) or a version (ptvr/<version>)"
+        min_length=1,
+        title="Model",
+        description="An alias (ptvr@candidate) or a version (ptvr/<version>)",
+        examples=["demo@candidate"],
     )
-    reason: str | None = Field(None, max_length=2000, description="Why; it is kept in the alias's history")
+    reason: str | None = Field(
+        None, max_length=2000, description="Why; it is kept in the alias's history", examples=["Better on copepods"]
+    )
     golden_view: str = Field(
         "golden",
         min_length=1,

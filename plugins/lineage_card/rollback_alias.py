@@ -30,9 +30,17 @@ class RollbackAlias(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid")
 
-        alias: str = Field(pattern=f"^{NAME.pattern}@{NAME.pattern}$", description="Such as ptvr@production")
+        alias: str = Field(
+            pattern=f"^{NAME.pattern}@{NAME.pattern}$",
+            description="Such as ptvr@production",
+            examples=["demo@production"],
+        )
         reason: str = Field(
-            min_length=1, max_length=2000, pattern=r"\S", description="Why; it is kept in the alias's history"
+            min_length=1,
+            max_length=2000,
+            pattern=r"\S",
+            description="Why; it is kept in the alias's history",
+            examples=["It misses the smallest"],
         )
 
     def form(self, form: Form) -> None:

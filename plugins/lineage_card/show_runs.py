@@ -34,7 +34,7 @@ class ShowRuns(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid")
 
-        days: float = Field(30, gt=0, le=3650, title="Days", description="How far to look back")
+        days: float = Field(30, gt=0, le=3650, title="Days", description="How far to look back", examples=[7])
         operator: str = Field(ALL, title="Operator", description="Only runs of this one, such as train_classifier")
         state: Literal["all", "running", "completed", "stopped", "failed", "lost"] = Field(
             "all", title="Outcome", description="'lost' gave no sign of life for long: its worker has died"

@@ -57,7 +57,9 @@ class ShowTrainingData(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-        model: str = Field(min_length=1, description="A model's version or alias, such as ptvr@production")
+        model: str = Field(
+            min_length=1, description="A model's version or alias, such as ptvr@production", examples=["demo@candidate"]
+        )
         splits: list[Literal["train", "val", "test"]] = Field(
             list(samples.SPLITS), min_length=1, description="Which of them the view shows that opens"
         )

@@ -33,7 +33,9 @@ class VerifyVersion(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-        model: str = Field(min_length=1, description="A model's version or alias, such as ptvr@production")
+        model: str = Field(
+            min_length=1, description="A model's version or alias, such as ptvr@production", examples=["demo@candidate"]
+        )
 
     def form(self, form: Form) -> None:
         """Draws the choice of a version, and says how much is fetched."""

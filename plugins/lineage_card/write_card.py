@@ -34,12 +34,17 @@ class WriteCard(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-        model: str = Field(min_length=1, description="A model's version or alias, such as ptvr@production")
+        model: str = Field(
+            min_length=1, description="A model's version or alias, such as ptvr@production", examples=["demo@candidate"]
+        )
         intended_use: str | None = Field(
             None, max_length=LONGEST, description="What it is for; stands in the card in place of what was there"
         )
         limitations: str | None = Field(
-            None, max_length=LONGEST, description="What not to expect of it; stands before what the data show"
+            None,
+            max_length=LONGEST,
+            description="What not to expect of it; stands before what the data show",
+            examples=["Not tried in winter"],
         )
         notes: str | None = Field(None, max_length=LONGEST, description="Anything else worth knowing")
 

@@ -33,8 +33,10 @@ class AddLabel(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid")
 
-        name: str = Field(min_length=1, title="New name", description="Exactly as labels will have it")
-        label_field: str = Field("ground_truth", title="Label field")
+        name: str = Field(
+            min_length=1, title="New name", description="Exactly as labels will have it", examples=["Oithona"]
+        )
+        label_field: str = Field("ground_truth", title="Label field", description="Whose names these are")
         near: bool = Field(
             False,
             title="It is no misspelling",

@@ -26,7 +26,9 @@ class LabelParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label_field: str = Field("ground_truth", title="Label field")
+    label_field: str = Field(
+        "ground_truth", title="Label field", description="The 'Classification' field with the labels"
+    )
     id_field: str = Field(
         "elemental_id",
         min_length=1,

@@ -32,7 +32,9 @@ class CorrectLabels(SuiteOperator):
     class Params(LabelParams):
         """Parameters of `correct_labels`."""
 
-        label: str | None = Field(None, title="Correct label", description="A name of the vocabulary")
+        label: str | None = Field(
+            None, title="Correct label", description="A name of the vocabulary", examples=["Calanoida"]
+        )
         clear: bool = Field(False, description="Take corrections back instead")
 
         @model_validator(mode="after")

@@ -39,8 +39,15 @@ class ExportHistory(SuiteOperator):
             "labels",
             description="labels: every change of one in this dataset; sent: what went to the store, and became of it",
         )
-        label_field: str = Field("ground_truth", title="Label field")
-        id_field: str = Field("elemental_id", min_length=1, title="Id field")
+        label_field: str = Field(
+            "ground_truth", title="Label field", description="The 'Classification' field with the labels"
+        )
+        id_field: str = Field(
+            "elemental_id",
+            min_length=1,
+            title="Id field",
+            description="Where each label's id in the database of record is: a field of the samples, or of the label",
+        )
         run: str | None = Field(None, description="Only this run")
 
     def form(self, form: Form) -> None:

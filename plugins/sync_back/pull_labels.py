@@ -44,7 +44,10 @@ class PullLabels(SuiteOperator):
         """Parameters of `pull_labels`."""
 
         apply: bool = Field(
-            False, title="Take the store's labels in", description="Not where FiftyOne has a correction or an edit"
+            False,
+            title="Take the store's labels in",
+            description="Not where FiftyOne has a correction or an edit",
+            examples=[True],
         )
         csv: bool = Field(
             False, title="Differences as CSV", description="All of them, as a download and below the artifact root"

@@ -35,7 +35,12 @@ class RevertSync(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid")
 
-        run: str = Field(min_length=1, title="Run to revert", description="A run of 'Sync back'")
+        run: str = Field(
+            min_length=1,
+            title="Run to revert",
+            description="A run of 'Sync back'",
+            examples=["6920f3a1c0ffee0123456789"],
+        )
 
     def form(self, form: Form) -> None:
         """Draws the inputs: the runs to choose from, newest first."""

@@ -47,6 +47,7 @@ class SyncBack(SuiteOperator):
             title="Where the store holds another label",
             description="skip leaves it; theirs takes the store's label into FiftyOne and drops the correction; "
             "fail sends nothing at all",
+            examples=["theirs"],
         )
 
     def form(self, form: Form) -> None:

@@ -29,7 +29,7 @@ class StopRun(SuiteOperator):
 
         model_config = ConfigDict(extra="forbid")
 
-        run: str = Field(title="Run", description="One that is under way")
+        run: str = Field(title="Run", description="One that is under way", examples=["6920f3a1c0ffee0123456789"])
 
     def form(self, form: Form) -> None:
         """Draws the list of runs under way."""

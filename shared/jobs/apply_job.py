@@ -25,6 +25,7 @@ class Params(BaseModel):
         title="Model",
         description="An alias (ptvr@production), a version (ptvr/<version>), the path or s3:// URI of weights, "
         "or hf://owner/name of the Hugging Face hub",
+        examples=["demo@candidate"],
     )
     prediction_field: str | None = Field(
         None,

@@ -28,8 +28,10 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prediction_field: str = Field(title="Prediction field")
-    label_field: str = Field("ground_truth", title="Label field")
+    prediction_field: str = Field(
+        title="Prediction field", examples=["pred_demo"], description="A field of 'Apply a classifier'"
+    )
+    label_field: str = Field("ground_truth", title="Label field", description="What the predictions are held against")
     eval_key: str | None = Field(
         None,
         pattern=r"^[A-Za-z][A-Za-z0-9_]*$",

@@ -35,6 +35,7 @@ class Params(evaluate_job.Params):
     slices: list[str] = Field(
         default=[],
         description="Sample fields, such as depth, collection or date: where, alone or two together, the model is weak",
+        examples=[["season"]],
     )
 
 

@@ -25,8 +25,10 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    prediction_field: str = Field(min_length=1, title="Predictions", description="A field of 'Apply a classifier'")
-    budget: int = Field(500, ge=1, le=20_000, description="How many ROIs a person will look at")
+    prediction_field: str = Field(
+        min_length=1, title="Predictions", description="A field of 'Apply a classifier'", examples=["pred_demo"]
+    )
+    budget: int = Field(500, ge=1, le=20_000, description="How many ROIs a person will look at", examples=[200])
     confident: float = Field(
         0.9, gt=0, le=1, description="From 0 to 1, calibrated: more confident predictions get spot checks alone"
     )
@@ -37,12 +39,18 @@ class Params(BaseModel):
         None, ge=0, title="Rare quota", description="How many ROIs of the budget at most; left empty, three tenths"
     )
     embeddings_field: str | None = Field(
-        None, title="Embeddings", description="For novel ROIs, and so that frames of one animal are not chosen together"
+        None,
+        title="Embeddings",
+        description="For novel ROIs, and so that frames of one animal are not chosen together",
+        examples=["embeddings"],
     )
     cluster_field: str | None = Field(None, title="Clusters", description="ROIs in no cluster count as novel")
     label_field: str = Field("ground_truth", min_length=1, title="Label field", description="What is known already")
     only_unlabelled: bool = Field(
-        True, title=selected.UNLABELLED, description="Otherwise ROIs that have a label can be chosen as well"
+        True,
+        title=selected.UNLABELLED,
+        description="Otherwise ROIs that have a label can be chosen as well",
+        examples=[False],
     )
     rare_share: float = Field(0.01, ge=0, le=1, title="Rare share", description="From 0 to 1, of all labels")
     seed: int = Field(51, description="The source of chance of spot checks")

@@ -23,12 +23,19 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label_field: str = Field("ground_truth", title="Label field")
-    train: float = Field(0.7, ge=0, le=1, title="Share for training")
-    val: float = Field(0.15, ge=0, le=1, title="Share for validation")
-    test: float = Field(0.15, ge=0, le=1, title="Share for testing")
+    label_field: str = Field(
+        "ground_truth",
+        title="Label field",
+        description="The 'Classification' field with the labels: shares hold in each class",
+    )
+    train: float = Field(0.7, ge=0, le=1, title="Share for training", description="From 0 to 1; the three add up to 1")
+    val: float = Field(0.15, ge=0, le=1, title="Share for validation", description="From 0 to 1")
+    test: float = Field(0.15, ge=0, le=1, title="Share for testing", description="From 0 to 1; 0 for none")
     group_field: str | None = Field(
-        None, title="Keep together by", description="A field such as the day or the dive: no group is ever cut"
+        None,
+        title="Keep together by",
+        description="A field such as the day or the dive: no group is ever cut",
+        examples=["capture_day"],
     )
     group_embeddings: str | None = Field(
         None,

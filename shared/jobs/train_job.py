@@ -38,19 +38,24 @@ class Params(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
         title="Model name",
         description="Letters, digits, '-', '_' and '.'; each training adds a version to the model of this name",
+        examples=["demo"],
     )
-    label_field: str = Field("ground_truth", title="Label field")
+    label_field: str = Field(
+        "ground_truth", title="Label field", description="The 'Classification' field with the labels"
+    )
     base_weights: str = Field(
         "yolov8n-cls.pt",
         title="Start from",
         description="A pretrained network, a registered model (ptvr@production), a file or s3:// URI, "
         "or yolov8n-cls.yaml to start from scratch",
+        examples=["demo@candidate"],
     )
     epochs: int = Field(
         50,
         ge=1,
         le=10_000,
         description="Passes over the images; training ends earlier when it no longer gets better",
+        examples=[10],
     )
     imgsz: int = Field(224, ge=32, le=1024, multiple_of=32, title="Image size", description="Pixels, a multiple of 32")
     batch: int = Field(-1, ge=-1, le=4096, title="Batch size", description="-1 fits it to the memory")
@@ -65,7 +70,7 @@ class Params(BaseModel):
         None, title="Train on these as well", description="Each one a dataset, or dataset/saved view"
     )
     patience: int = Field(10, ge=0, description="Epochs without progress after which training ends; 0 means never")
-    seed: int = 51
+    seed: int = Field(51, description="The source of chance of a training")
     device: str = Field("auto", description="auto, cpu, or the number of a GPU")
     store_predictions: bool = Field(True, description="Keep the predictions for val and test on the samples")
     resume: bool = Field(True, description="Go on from where an earlier run of the same training ended")
