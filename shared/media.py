@@ -8,7 +8,6 @@ SDK runs, or from `s3://` through a bounded local cache. Whatever is wrong with 
 import errno
 import os
 import stat
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 from . import s3
 from .cache import DiskCache
+from .enterprise import media_cache
 from .errors import ImageError, InputError, StorageError
 from .images import decode
 
@@ -77,8 +77,8 @@ class Media:
         """
         if "://" not in uri:
             data = _read_file(uri, uri)
-        elif local_path := _enterprise_cache():
-            data = _read_through_enterprise(local_path, uri)
+        elif fetch := media_cache.fetcher():
+            data = _read_file(fetch(uri), uri)
         elif uri.startswith("s3://"):
             data = self._read_s3(uri)
         else:
@@ -173,47 +173,6 @@ def _read_file(path: str, uri: str) -> bytes:
         raise ImageError(f"{uri} cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise ImageError("The path of the file has a character that no path can have.") from error
-
-
-def _enterprise_cache() -> Callable[..., str] | None:
-    """FiftyOne Enterprise's own way from a URI to a local path, or None.
-
-    Its `fo.media_cache` is what `sample.local_path`, `get_local_paths()` and `download_context()`
-    go through: it has the credentials that the admin gave FiftyOne, its own bound and its own
-    clean-up. It is used file by file from our reading threads, because `download_context()`
-    fetches ahead only for a loop over sample objects. FiftyOne is not imported for this: where it
-    is not there already, nobody is in FiftyOne.
-    """
-    cache = getattr(sys.modules.get("fiftyone"), "media_cache", None)
-    return getattr(cache, "get_local_path", None)
-
-
-def _read_through_enterprise(local_path: Callable[..., str], uri: str) -> bytes:
-    try:
-        # Without `skip_failures=False` a failed download is a path to nothing.
-        path = local_path(uri, skip_failures=False)
-    except Exception as error:
-        # Each cloud's client has errors of its own; what they share is how "not found" looks.
-        if _says_missing(error):
-            raise ImageError(f"There is no file at {uri}.") from error
-        message = (
-            f"FiftyOne could not fetch {uri} ({type(error).__name__}): check its cloud credentials and the network."
-        )
-        raise StorageError(message) from error
-    return _read_file(path, uri)
-
-
-def _says_missing(error: BaseException | None) -> bool:
-    """Whether an error of any cloud's client, or one that it was raised from, is "not found"."""
-    while error is not None:
-        answer = getattr(error, "response", None)
-        said = [getattr(error, name, None) for name in ("code", "status", "status_code")]
-        said.append(answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None)
-        said.append(getattr(answer, "status_code", None))
-        if isinstance(error, FileNotFoundError) or any(code in said for code in (404, "404", "NoSuchKey")):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _private_folder() -> Path | None:

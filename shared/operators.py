@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gc
-import getpass
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import fiftyone.operators.types as types
 import fiftyone.server.view as fosv
 from pydantic import BaseModel
 
+from .enterprise import users
 from .errors import InputError, SuiteError
 from .forms import Form, lost_selection, show_table
 from .parameters import validate
@@ -220,7 +220,7 @@ class SuiteOperator(foo.Operator):
         if self.spec.at_once and nothing_chosen(ctx, view):
             raise InputError(f"{self.spec.label}: select ROIs or open a view first; this is not for a whole dataset.")
         db = odm.get_db_conn()
-        user = user_name(ctx)
+        user = users.name(ctx)
         if not self.spec.recorded:  # quick ones: nothing to stop, nothing to look up later
             return self.work(Job(params, ctx.dataset, view, secrets(ctx), Monitor(), user, db, shown(ctx)))
         operation = ctx.request_params.get("run_doc") if ctx.delegated else None
@@ -332,21 +332,6 @@ def secrets(ctx: Any) -> dict[str, str]:
     """The suite's secrets that are set; the environment serves where an operator is not given any."""
     found = {name: ctx.secret(name) for name in SECRETS}
     return {name: str(value) for name, value in found.items() if value}
-
-
-def user_name(ctx: Any) -> str | None:
-    """Who started it, as far as FiftyOne says: Enterprise knows, the open-source App does not."""
-    user = getattr(ctx, "user", None)
-    named = getattr(user, "email", None) or getattr(user, "name", None) or getattr(ctx, "user_id", None)
-    return str(named) if named else _account()
-
-
-def _account() -> str | None:
-    """The name of the account that this process runs under."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's number without a name
-        return None
 
 
 def _was_marked_failed(operation: Any) -> bool:

@@ -1,15 +1,12 @@
 """What of a model's lineage lives in FiftyOne itself: a link from the dataset, and its snapshot."""
 
-import logging
 import re
 from datetime import UTC, datetime
-from types import ModuleType
 
 import fiftyone as fo
 
+from ..enterprise import snapshots
 from .card import Card, Snapshot
-
-logger = logging.getLogger(__name__)
 
 
 def run_key(model: str, version: str) -> str:
@@ -52,22 +49,6 @@ def snapshot(dataset: fo.Dataset, description: str, now: datetime | None = None)
         description: for whoever finds the snapshot
         now: its time, which its name carries
     """
-    management = _management()
-    if management is None:
-        return Snapshot(why_not="this is not FiftyOne Enterprise, which alone has snapshots")
     name = f"mbari {now or datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-    try:
-        management.create_snapshot(dataset.name, name, description)
-    except Exception as error:  # no connection, no permission, too many: a training must not depend on it
-        logger.warning("No snapshot of %s was taken: %s", dataset.name, error)
-        return Snapshot(why_not=f"FiftyOne Enterprise refused it ({type(error).__name__}: {error})"[:500])
-    return Snapshot(name=name)
-
-
-def _management() -> ModuleType | None:
-    """FiftyOne Enterprise's management SDK, which the open-source build does not have."""
-    try:
-        import fiftyone.management as management
-    except ImportError:
-        return None
-    return management if hasattr(management, "create_snapshot") else None
+    why_not = snapshots.take(dataset.name, name, description)
+    return Snapshot(why_not=why_not) if why_not else Snapshot(name=name)

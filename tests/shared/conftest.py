@@ -1,7 +1,9 @@
 """Classifiers with random parameters, and images that look a little like plankton."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -101,3 +103,28 @@ def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     means = {"image_mean": [0.2, 0.25, 0.3], "image_std": [0.3, 0.25, 0.2]}
     ViTImageProcessor(size={"height": 48, "width": 48}, resample=2, **means).save_pretrained(folder)
     return folder
+
+
+class Management(ModuleType):
+    """FiftyOne Enterprise's management SDK as it is documented: what it is asked, and why it refuses, if it does."""
+
+    def __init__(self) -> None:
+        super().__init__("fiftyone.management")
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.refuse: Exception | None = None
+
+    def create_snapshot(self, dataset_name: str, snapshot_name: str, description: str | None = None) -> None:
+        if self.refuse:
+            raise self.refuse
+        self.asked.append((dataset_name, snapshot_name, description))
+
+
+@pytest.fixture
+def management(monkeypatch: pytest.MonkeyPatch) -> Management:
+    """A stand-in for the management SDK, which is not public."""
+    import fiftyone
+
+    module = Management()
+    monkeypatch.setitem(sys.modules, "fiftyone.management", module)
+    monkeypatch.setattr(fiftyone, "management", module, raising=False)
+    return module

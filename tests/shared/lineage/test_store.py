@@ -1,11 +1,8 @@
 """What a dataset says of the models that were trained on it, and its snapshot."""
 
-import sys
 from datetime import UTC, datetime
-from types import ModuleType
 
 import fiftyone as fo
-import pytest
 
 from shared.lineage import store
 from shared.lineage.schema import Card, Data, Training
@@ -50,29 +47,14 @@ def test_without_enterprise_the_card_learns_why_there_is_no_snapshot(dataset):
     assert "Enterprise" in taken.why_not
 
 
-@pytest.fixture
-def enterprise(monkeypatch):
-    """FiftyOne Enterprise's management SDK as it is documented, which notes what it is asked."""
-    module, asked = ModuleType("fiftyone.management"), []
-
-    def create_snapshot(dataset_name, snapshot_name, description=None):
-        asked.append((dataset_name, snapshot_name, description))
-        if description == "refuse":
-            raise PermissionError("you may not")
-
-    module.create_snapshot = create_snapshot
-    monkeypatch.setitem(sys.modules, "fiftyone.management", module)
-    monkeypatch.setattr(fo, "management", module, raising=False)
-    return asked
-
-
-def test_on_enterprise_the_snapshot_is_named(dataset, enterprise):
+def test_on_enterprise_the_snapshot_is_named(dataset, management):
     now = datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert store.snapshot(dataset, "Training data of ptvr", now).name == "mbari 2026-03-01 12:00:00"
-    assert enterprise == [(dataset.name, "mbari 2026-03-01 12:00:00", "Training data of ptvr")]
+    assert management.asked == [(dataset.name, "mbari 2026-03-01 12:00:00", "Training data of ptvr")]
 
 
-def test_a_refused_snapshot_fails_nothing(dataset, enterprise):
-    taken = store.snapshot(dataset, "refuse")
+def test_a_refused_snapshot_is_on_the_card_with_the_reason(dataset, management):
+    management.refuse = PermissionError("you may not")
+    taken = store.snapshot(dataset, "Training data of ptvr")
     assert taken.name is None
     assert "you may not" in taken.why_not
