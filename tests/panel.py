@@ -12,6 +12,7 @@ class Panel:
         shown: the properties that were drawn last, by name, as JSON
         data: what the panel gave them to show
         prompted: (URI, parameters) of the forms that it opened
+        afterwards: what it does when the last of them was executed
     """
 
     def __init__(self, uri: str, dataset: Any) -> None:
@@ -21,6 +22,7 @@ class Panel:
         self.data: dict[str, Any] = {}
         self.prompted: list[tuple[str, dict[str, Any]]] = []
         self.told: list[str] = []
+        self.afterwards = ""
 
     def do(self, method: str, **params: Any) -> "Panel":
         """Lets something happen, such as `on_load`; an error of the panel is raised."""
@@ -49,5 +51,6 @@ class Panel:
             self.shown = params["output"]["type"]["properties"]
         elif operator == "prompt_user_for_operation":
             self.prompted.append((params["operator_uri"], params["params"]))
+            self.afterwards = params["on_success"].removeprefix(f"{self._uri}#")
         elif operator == "notify":
             self.told.append(params["message"])

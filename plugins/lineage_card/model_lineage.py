@@ -128,32 +128,43 @@ class ModelLineage(Panel):
 
     def apply(self, ctx: Any) -> None:
         """Opens the form of `apply_model`; without a selection its target is the current view."""
-        _prompt(ctx, APPLY, model=_version(ctx))
+        self._prompt(ctx, APPLY, model=_version(ctx))
 
     def compare(self, ctx: Any) -> None:
         """Opens the form of `compare_models` with this version and the one it has to measure itself by."""
         rival = overview.rival(_listed(), _version(ctx))
-        _prompt(ctx, f"{LINEAGE}/compare_models", models=[*([rival] if rival else []), _version(ctx)])
+        self._prompt(ctx, f"{LINEAGE}/compare_models", models=[*([rival] if rival else []), _version(ctx)])
 
     def promote(self, ctx: Any) -> None:
         """Opens the form of `promote_model`."""
-        _prompt(ctx, f"{LINEAGE}/promote_model", model=_version(ctx))
+        self._prompt(ctx, f"{LINEAGE}/promote_model", model=_version(ctx))
 
     def show_training_data(self, ctx: Any) -> None:
         """Opens the form of `show_training_data`."""
-        _prompt(ctx, f"{LINEAGE}/show_training_data", model=_version(ctx))
+        self._prompt(ctx, f"{LINEAGE}/show_training_data", model=_version(ctx))
 
     def verify(self, ctx: Any) -> None:
         """Opens the form of `verify_version`."""
-        _prompt(ctx, f"{LINEAGE}/verify_version", model=_version(ctx))
+        self._prompt(ctx, f"{LINEAGE}/verify_version", model=_version(ctx))
 
     def write_note(self, ctx: Any) -> None:
         """Opens the form of `write_card`."""
-        _prompt(ctx, f"{LINEAGE}/write_card", model=_version(ctx))
+        self._prompt(ctx, f"{LINEAGE}/write_card", model=_version(ctx))
 
     def show_runs(self, ctx: Any) -> None:
         """Opens the form of `show_runs`."""
-        _prompt(ctx, f"{LINEAGE}/show_runs")
+        self._prompt(ctx, f"{LINEAGE}/show_runs")
+
+    def redraw(self, ctx: Any) -> None:
+        """Shows what a form that was opened from here has changed."""
+        forget(OPENED)  # what is drawn next is read anew
+
+    def _prompt(self, ctx: Any, uri: str, **params: Any) -> None:
+        """Opens an operator's form with some of its parameters filled in."""
+        if OperatorRegistry().operator_exists(uri):
+            ctx.prompt(uri, params=params, on_success=self.redraw)
+        else:
+            ctx.ops.notify(f"The operator {uri} is not installed here.", variant="error")
 
     # --- what is drawn ---
 
@@ -284,11 +295,3 @@ def _version(ctx: Any) -> str:
 def _open(ctx: Any, name: str) -> None:
     forget(OPENED)  # somebody may have added a note, or mended what was damaged
     ctx.panel.set_state({"version": name, "tab": "overview"})
-
-
-def _prompt(ctx: Any, uri: str, **params: Any) -> None:
-    """Opens an operator's form with some of its parameters filled in."""
-    if OperatorRegistry().operator_exists(uri):
-        ctx.prompt(uri, params=params)
-    else:
-        ctx.ops.notify(f"The operator {uri} is not installed here.", variant="error")

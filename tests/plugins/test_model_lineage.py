@@ -110,6 +110,13 @@ def test_a_button_opens_the_form_of_an_operator_with_the_version(panel, versions
     assert panel.prompted == [(operator, {"model": versions[1]})]
 
 
+def test_what_a_form_has_changed_is_shown_once_it_was_executed(panel, versions, registry):
+    panel.do("on_load").do("open_row", row=0).do("promote")
+    assert "m@best" not in panel.texts()
+    registry.set_alias("m", "best", versions[1].rpartition("/")[2])
+    assert "m@best" in panel.do(panel.afterwards).texts()
+
+
 def test_compare_proposes_what_is_in_production(panel, versions):
     panel.do("on_load").do("open_row", row=0).do("compare")
     assert panel.prompted == [("@mbari/lineage_card/compare_models", {"models": versions})]
