@@ -26,7 +26,17 @@ EXAMPLES = """\
 The examples run as they are in `make python` after `make demo`, but for the ids of runs. There `foo` is
 `fiftyone.operators`, `dataset` the demo's, and `view` the samples to work on, its first 300. With
 `"request_delegation": True` a run is scheduled for a worker."""
-WIDTH = 100  # of a line of an example
+WIDTH = 120  # of a line of an example, as ruff has it
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A name that stands in an example as it is."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -247,30 +257,38 @@ def example(operator: Any) -> dict[str, Any]:
 
 
 def call(operator: Any) -> str:
-    """How an operator is called from Python, formatted as ruff has it."""
+    """How an operator is called from Python, laid out as ruff has it."""
     spec, given = operator.spec, example(operator)
-    request = [('"view"', "view")] if spec.target else [('"dataset"', "dataset")] if spec.needs_dataset else []
-    if given:
-        request.append(('"params"', literal(given)))
-    request += [('"request_delegation"', "True")] * (spec.execution == "delegated")
-    items = [f"{key}: {value}" for key, value in request]
-    uri = json.dumps(operator.uri)
-    flat = f"foo.execute_operator({uri}, {{{', '.join(items)}}})" if items else f"foo.execute_operator({uri})"
+    request = (
+        {"view": Variable("view")} if spec.target else {"dataset": Variable("dataset")} if spec.needs_dataset else {}
+    )
+    request |= {"params": given} if given else {}
+    request |= {"request_delegation": True} if spec.execution == "delegated" else {}
+    uri = literal(operator.uri)
+    flat = f"foo.execute_operator({', '.join([uri, literal(request)] if request else [uri])})"
     if len(flat) <= WIDTH:
         return flat
-    body = f"    {{{', '.join(items)}}},"
-    if len(body) > WIDTH:
-        body = "    {\n" + "".join(f"        {item},\n" for item in items) + "    },"
-    return f"foo.execute_operator(\n    {uri},\n{body}\n)"
+    return f"foo.execute_operator(\n    {uri},\n    {laid_out(request, '    ', len('    ,'))},\n)"
+
+
+def laid_out(value: Any, indent: str, taken: int) -> str:
+    """A value as Python source: on what `taken` leaves of a line, or a dictionary with a line for each of its items."""
+    flat = literal(value)
+    if taken + len(flat) <= WIDTH or not isinstance(value, Mapping):
+        return flat
+    inner = f"{indent}    "
+    items = [(f"{inner}{literal(key)}: ", each) for key, each in value.items()]
+    lines = [f"{start}{laid_out(each, inner, len(start) + 1)},\n" for start, each in items]
+    return f"{{\n{''.join(lines)}{indent}}}"
 
 
 def literal(value: Any) -> str:
-    """A value as Python source, with double quotes."""
+    """A value as Python source, on one line, with double quotes."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)}: {literal(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(literal, value)) + "]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
