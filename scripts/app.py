@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import signal
+from contextlib import nullcontext
 
 import surroundings
 
@@ -12,6 +13,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=5151)
     parser.add_argument("--address", default="localhost")
+    parser.add_argument("--no-worker", action="store_true", help="leave scheduled runs to another process")
     options = parser.parse_args()
     # However it is ended, the worker and the App's server end with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -33,10 +35,11 @@ def main() -> int:
     # Its words on remote sessions would bury the two lines below that a person needs.
     logging.getLogger("fiftyone").setLevel(logging.WARNING)
     log = surroundings.BUILD / "app" / "worker.log"
-    with surroundings.delegated_worker(log):
+    with nullcontext() if options.no_worker else surroundings.delegated_worker(log):
         session = fo.launch_app(dataset, remote=True, port=options.port, address=options.address)
         print(f"The App: http://{options.address}:{options.port}   (operators: press ` or the grid's operator button)")
-        print(f"Scheduled runs are executed by a delegated worker; its log: {log}")
+        if not options.no_worker:
+            print(f"Scheduled runs are executed by a delegated worker; its log: {log}")
         try:
             session.wait(-1)
         except KeyboardInterrupt:

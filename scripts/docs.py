@@ -161,15 +161,16 @@ def overview(known: Iterable[Plugin]) -> str:
 def layers() -> str:
     """Every module and package of shared/ under its layer, with what it says of itself."""
     # The rules of import are those that the test holds.
-    from tests.test_layout import DOORS, JOBS, PACKAGES, WORKFLOWS
+    from tests.test_layout import DOORS, ENTERPRISE, JOBS, PACKAGES, WORKFLOWS
 
     shared = ROOT / "shared"
     tools = sorted(path.stem for path in shared.glob("*.py") if path.stem not in {"__init__", *DOORS})
-    inner = {name: sorted(p.stem for p in (shared / name).glob("[!_]*.py")) for name in (JOBS, WORKFLOWS)}
+    inner = {name: sorted(p.stem for p in (shared / name).glob("[!_]*.py")) for name in (JOBS, WORKFLOWS, ENTERPRISE)}
     parts = []
     for title, names in (
         (f"Jobs (`shared/{JOBS}/`)", [f"{JOBS}/{name}" for name in inner[JOBS]]),
         ("Doors to FiftyOne", sorted(DOORS)),
+        (f"FiftyOne Enterprise (`shared/{ENTERPRISE}/`)", [f"{ENTERPRISE}/{name}" for name in inner[ENTERPRISE]]),
         (f"Workflows (`shared/{WORKFLOWS}/`)", [f"{WORKFLOWS}/{name}" for name in inner[WORKFLOWS]]),
         ("Packages", sorted(PACKAGES)),
         ("Tools", tools),
