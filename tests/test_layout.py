@@ -20,7 +20,10 @@ PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/fiftyone.yml
 # FiftyOne Enterprise, one module for each thing.
 PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
 WORKFLOWS, JOBS, ENTERPRISE = "workflows", "jobs", "enterprise"
-DOORS = ("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "selected", "media")
+DOORS = (
+    *("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "selected"),
+    *("workspaces", "media"),
+)
 # Not to be imported before an operator runs: together they take many seconds.
 HEAVY = {
     "torch",

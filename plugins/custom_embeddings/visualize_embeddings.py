@@ -6,7 +6,7 @@ from typing import Any, Literal
 import fiftyone as fo
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .shared import vectors
+from .shared import vectors, workspaces
 from .shared.embeddings import layout, store
 from .shared.errors import InputError
 from .shared.forms import Form
@@ -118,7 +118,7 @@ class VisualizeEmbeddings(SuiteOperator):
             backbone=info and info.get("backbone"),
         )
         del found
-        beside = store.save_workspace(job.dataset)
+        beside = workspaces.save(job.dataset, workspaces.MAP)
         counts |= {"samples": len(ids) - deleted, "deleted_meanwhile": deleted}
         indexed, failed = None, ""
         if params.similarity_key and not run.stopping():
@@ -132,7 +132,7 @@ class VisualizeEmbeddings(SuiteOperator):
         return {
             "message": _message(params, made, counts, indexed, beside, failed),
             "brain_key": params.brain_key,
-            "workspace": store.WORKSPACE if beside else None,
+            "workspace": workspaces.MAP if beside else None,
             "similarity_key": params.similarity_key if indexed is not None else None,
             "ran": made.ran,
             "parameters": made.parameters,
@@ -157,7 +157,7 @@ def _stopped(job: Job, counts: dict[str, int]) -> dict[str, Any]:
 
 def _message(params: Any, made: Any, counts: dict[str, int], indexed: int | None, beside: bool, failed: str) -> str:
     what = "patches" if params.patches_field else "ROIs"
-    workspace = f"choose the workspace {store.WORKSPACE!r} at the top right"
+    workspace = f"choose the workspace {workspaces.MAP!r} at the top right"
     opened = workspace if beside else "click the '+' beside Samples for the panel"
     said = [
         f"The map of {counts['samples']:,} {what} is ready ({made.ran}): {opened}, then choose {params.brain_key!r} in "

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.utils as fou
 import numpy as np
 from bson import ObjectId
 
@@ -20,9 +19,6 @@ from .layout import Layout
 
 MARK = "mbari"  # the part of a run's config that says that the suite made it, when, and with what
 UNFINISHED = "__unfinished"  # ends the key that a run has until it is whole
-
-WORKSPACE = "embeddings map"  # the grid beside the Embeddings panel
-SAID = "Made by the suite: the grid beside the Embeddings panel"
 
 CHUNK = 20_000  # ids a query, far from the 16 MB of a MongoDB document
 
@@ -136,24 +132,6 @@ def register_similarity(dataset: fo.Dataset, key: str, embeddings_field: str, pa
 
     _replace(dataset, key, write)
     return size
-
-
-def save_workspace(dataset: fo.Dataset) -> bool:
-    """Saves a workspace with the grid beside the Embeddings panel, where the dataset has none of that name.
-
-    It says nothing of a map (the App does not keep which one was open), so there is never a reason to replace one, and
-    what people made of it, or saved under its name, stays.
-
-    Returns:
-        whether the name stands for ours now
-    """
-    # The App draws nothing in a space that does not say which of its panels is on top.
-    panels = [fo.Panel(type="Samples", pinned=True), fo.Panel(type="Embeddings")]
-    spaces = [fo.Space(children=[panel], active_child=panel.component_id) for panel in panels]
-    dataset.reload()
-    if not any(fou.to_slug(name) == fou.to_slug(WORKSPACE) for name in dataset.list_workspaces()):
-        dataset.save_workspace(WORKSPACE, fo.Space(children=spaces, orientation="horizontal"), description=SAID)
-    return dataset.has_workspace(WORKSPACE) and dataset.get_workspace_info(WORKSPACE)["description"] == SAID
 
 
 def forget_replaced(dataset: fo.Dataset) -> None:

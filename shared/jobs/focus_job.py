@@ -11,7 +11,7 @@ import fiftyone as fo
 import numpy as np
 from pydantic import Field
 
-from .. import focus_views, samples, selected, vectors
+from .. import focus_views, samples, selected, vectors, workspaces
 from ..errors import InputError, SuiteError
 from ..operators import Job
 from ..runs import claim
@@ -95,6 +95,7 @@ def work(job: Job) -> dict[str, Any]:
         },
     )
     remarks += _keep(job, made, items, remarks)
+    workspaces.save(job.dataset, workspaces.REVIEW)
     return _result(made, items, views, remarks)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
-from .. import samples, splits, vectors
+from .. import samples, splits, vectors, workspaces
 from ..errors import InputError
 from ..operators import Job
 from ..runs import Monitor
@@ -60,6 +60,7 @@ def work(job: Job) -> dict[str, Any]:
     table, split = plan.splits.table, plan.splits.split
     job.run.progress(0, 0, f"Tagging {len(plan.ids):,} samples")
     samples.set_tags(job.dataset, plan.ids, split, samples.SPLITS)
+    workspaces.save(job.dataset, workspaces.TRAIN)
     samples.remember(job.dataset, "group_field", job.params.group_field)
     counts = {name: sum(row.get(name, 0) for row in table.values()) for name in samples.SPLITS}
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items())

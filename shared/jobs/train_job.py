@@ -13,7 +13,7 @@ import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
-from .. import events, runs, samples, slices, training_data
+from .. import events, runs, samples, slices, training_data, workspaces
 from ..errors import InputError, SuiteError
 from ..lineage import store
 from ..lineage.registry import VersionRecord
@@ -125,6 +125,8 @@ def work(job: Job) -> dict[str, Any]:
     if outcome.record is not None and outcome.card is not None:
         for dataset in datasets.values():
             store.link(dataset, outcome.card, outcome.record.uri)
+    if outcome.record is not None:
+        workspaces.save(job.dataset, workspaces.TRAIN)
     said = _result(outcome, params)
     if outcome.record is None:
         return said

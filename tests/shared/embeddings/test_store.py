@@ -193,24 +193,3 @@ def test_a_map_that_another_process_replaced_is_read_anew(embedded):
     np.testing.assert_array_equal(new.points, points(1).points)
     store.forget_replaced(embedded)
     assert embedded.load_brain_results("here") is new
-
-
-def test_a_workspace_is_saved_once_and_never_over_another(embedded):
-    assert store.save_workspace(embedded)
-    grid, panel = embedded.load_workspace(store.WORKSPACE).children
-    assert [space.children[0].type for space in (grid, panel)] == ["Samples", "Embeddings"]
-    assert [space.active_child for space in (grid, panel)] == [s.children[0].component_id for s in (grid, panel)]
-    changed = fo.Space(children=[fo.Panel(type="Embeddings")])
-    embedded.save_workspace(store.WORKSPACE, changed, description=store.SAID, overwrite=True)
-    assert store.save_workspace(embedded)
-    assert embedded.load_workspace(store.WORKSPACE) == changed
-    assert embedded.list_workspaces() == [store.WORKSPACE]
-
-
-@pytest.mark.parametrize("name", [store.WORKSPACE, "Embeddings Map"])
-def test_a_workspace_of_others_stays(embedded, name):
-    theirs = fo.Space(children=[fo.Panel(type="Histograms")])
-    embedded.save_workspace(name, theirs, description="mine")
-    assert not store.save_workspace(embedded)
-    assert embedded.list_workspaces() == [name]
-    assert embedded.load_workspace(name) == theirs
