@@ -17,7 +17,7 @@ help:
 	@echo "make bench  the benchmarks, or one: NAME=..."
 	@echo "make lint   ruff and mypy"
 	@echo "make zips   dist/<plugin>.zip, to upload to FiftyOne"
-	@echo "make lock   renew requirements.lock; ARGS=--upgrade for newer versions"
+	@echo "make lock   renew requirements.lock and deploy/worker.lock; ARGS=--upgrade for newer versions"
 	@echo "make clean  remove what was built and the demo's database; .venv stays"
 
 $(STAMP): requirements.lock scripts/setup.sh scripts/uv.txt
@@ -56,6 +56,11 @@ lock:
 	@sh scripts/setup.sh uv
 	@build/uv/bin/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --quiet \
 		$(ARGS) --output-file requirements.lock
+	@cat plugins/*/requirements.txt | grep -v -e '^#' -e '^fiftyone' | sort -u > build/worker.in
+	@printf 'torch\ntorchvision\n' > build/not-in-worker.in
+	@build/uv/bin/uv pip compile build/worker.in --constraint requirements.lock --excludes build/not-in-worker.in \
+		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+		--output-file deploy/worker.lock
 
 clean:
 	rm -rf build dist

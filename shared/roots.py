@@ -229,9 +229,18 @@ class S3Root:
             try:
                 return self.client.get_object(**self._at(key), **how)
             except ClientError as error:
-                if s3.is_missing(error) or error.response["Error"]["Code"] in ("InvalidRange", "416"):
+                code = error.response["Error"]["Code"]
+                if s3.is_missing(error) or code in ("InvalidRange", "416"):
+                    return None
+                # What S3 also says of a missing object, to those who may list a prefix only.
+                if code == "AccessDenied" and not self._is_listed(key):
                     return None
                 raise
+
+    def _is_listed(self, key: str) -> bool:
+        at = self._at(key)
+        found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=at["Key"], MaxKeys=1).get("Contents", [])
+        return any(entry["Key"] == at["Key"] for entry in found)
 
     def _chunks(self, key: str, answer: Any, at: int) -> Iterator[bytes]:
         from botocore.exceptions import BotoCoreError

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 EXPIRED = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
 
 
@@ -29,7 +30,14 @@ class Request(NamedTuple):
 class Expiring:
     """The stand-in; its `secrets` are those of the server behind it, with another address."""
 
-    def __init__(self, secrets: dict[str, str]) -> None:
+    def __init__(self, secrets: dict[str, str], *, hides_missing: bool = False) -> None:
+        """Stands before the server that these secrets reach.
+
+        Args:
+            secrets: of the server
+            hides_missing: whether a missing object is AccessDenied, as S3 has it for those who may list a prefix only
+        """
+        self._hides_missing = hides_missing
         self.requests: list[Request] = []
         self._behind = urlsplit(secrets["AWS_ENDPOINT_URL"]).netloc
         self._trigger: tuple[str, str, int] | None = None
@@ -91,6 +99,10 @@ class Expiring:
                 behind.request(self.command, self.path, body, dict(self.headers))
                 found = behind.getresponse()
                 content = found.read()
+                if store._hides_missing and found.status == 404:
+                    self.send_response(403)
+                    self.finish_with(DENIED)
+                    return
                 self.send_response_only(found.status)
                 for name, value in found.getheaders():
                     if name.lower() not in ("connection", "transfer-encoding") and (

@@ -291,7 +291,7 @@ def test_a_plugin_without_its_shared_code_says_to_use_the_zip(tmp_path: Path) ->
 # --- the lock and the tree ---
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "scripts/uv.txt"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "deploy/worker.lock", "scripts/uv.txt"])
 def test_a_lock_is_hashed_and_names_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
     pinned = [block for block in re.split(r"(?m)^(?=[A-Za-z0-9])", text) if "==" in block]
