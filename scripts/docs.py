@@ -17,9 +17,6 @@ sys.path.insert(0, str(ROOT))  # for the test whose rules of import are told
 BEGIN, END = "<!-- written by `make docs` from the code, down to the next mark -->", "<!-- down to here -->"
 
 RISK = {"low": "reads", "medium": "writes in FiftyOne", "high": "writes outside of FiftyOne"}
-# What FiftyOne Enterprise asks of a person at least: a role, and a permission on the dataset.
-PERMISSION = {"low": "Member, Can view", "medium": "Member, Can edit", "high": "Member, Can edit"}
-FEW = {"promote_to_production", "rollback_alias"}  # whoever may run these decides what everybody's labels come from
 EXECUTION = {"immediate": "at once", "delegated": "scheduled only"}
 TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}
 EXAMPLES = """\
@@ -150,7 +147,7 @@ def overview(known: Iterable[Plugin]) -> str:
             touches(operator.spec),
             where(operator.spec),
             "yes" if operator.spec.distributed else "",
-            permission(operator.spec),
+            permission(plugin, operator),
         )
         for plugin in known
         for operator in plugin.operators
@@ -201,9 +198,14 @@ def touches(spec: Any) -> str:
     return RISK[spec.risk]
 
 
-def permission(spec: Any) -> str:
-    """The least role and permission that we recommend."""
-    return "Admin, Can manage" if spec.name in FEW else PERMISSION[spec.risk]
+def permission(plugin: Plugin, operator: Any) -> str:
+    """Who may run an operator on FiftyOne Enterprise, after `scripts/install.py`: else it is FiftyOne's default."""
+    from scripts.install import ADMINS_ONLY, MANAGERS
+
+    if operator.spec.name in ADMINS_ONLY.get(f"@mbari/{plugin.name}", ()):
+        return "Admin"
+    manages = operator.spec.name in MANAGERS.get(f"@mbari/{plugin.name}", ())
+    return "Member, Can manage" if manages else "Member, Can edit"
 
 
 def kind(said: Mapping[str, Any]) -> str:
