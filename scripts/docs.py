@@ -20,9 +20,9 @@ RISK = {"low": "reads", "medium": "writes in FiftyOne", "high": "writes outside 
 EXECUTION = {"immediate": "at once", "delegated": "scheduled only"}
 TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}
 EXAMPLES = """\
-The examples run as they are in `make python` after `make demo`, but for the ids of runs. There `foo` is
-`fiftyone.operators`, `dataset` the demo's, and `view` the samples to work on, its first 300. With
-`"request_delegation": True` a run is scheduled for a worker."""
+The examples can be pasted into `make python` after `make demo`: `foo` is `fiftyone.operators` there, `dataset` the
+demo's, and `view` the samples to work on, its first 300. Ids of runs are to be put in; what an example changes stays
+until the next `make demo`. With `"request_delegation": True` a run is scheduled for a worker."""
 WIDTH = 120  # of a line of an example, as ruff has it
 
 
