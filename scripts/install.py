@@ -15,8 +15,8 @@ from types import ModuleType
 
 import yaml
 
-# Whoever may edit a dataset may run an operator, which is FiftyOne's default, but for these. `stop_run` is none of them:
-# whoever starts something by accident must be able to end it.
+# Whoever may edit a dataset may run an operator, which is FiftyOne's default, but for these. `stop_run` is none of
+# them: whoever starts something by accident must be able to end it.
 ADMINS_ONLY = {
     "@mbari/lineage_card": ("promote_to_production", "rollback_alias"),
     "@mbari/train_classifier": ("check_setup",),
