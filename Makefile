@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 STAMP := .venv/.set-up
 export PYTHON
 
-.PHONY: help demo app python screenshots docs test bench lint zips lock clean
+.PHONY: help demo app python screenshots docs test compat bench lint zips lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make screenshots  the README's picture anew, after a demo; needs Debian's chromium"
 	@echo "make docs   what the READMEs say of operators and parameters, from the code"
 	@echo "make test   every test; ARGS=... goes to pytest"
+	@echo "make compat the tests and the demo on the oldest FiftyOne and on Python 3.12; may take an hour"
 	@echo "make bench  the benchmarks, or one: NAME=..."
 	@echo "make lint   ruff and mypy"
 	@echo "make zips   dist/<plugin>.zip, to upload to FiftyOne"
@@ -41,6 +42,9 @@ docs: $(STAMP)
 test: $(STAMP)
 	@$(VENV) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
+compat: $(STAMP)
+	@$(VENV) scripts/compat.py $(ARGS)
+
 bench: $(STAMP)
 	@$(VENV) scripts/bench.py $(NAME)
 
@@ -53,12 +57,11 @@ zips: $(STAMP)
 	@$(VENV) scripts/build_zips.py
 
 lock:
-	@sh scripts/setup.sh uv
-	@build/uv/bin/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --quiet \
+	@sh scripts/setup.sh uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --quiet \
 		$(ARGS) --output-file requirements.lock
 	@cat plugins/*/requirements.txt | grep -v -e '^#' -e '^fiftyone' | sort -u > build/worker.in
 	@printf 'torch\ntorchvision\n' > build/not-in-worker.in
-	@build/uv/bin/uv pip compile build/worker.in --constraint requirements.lock --excludes build/not-in-worker.in \
+	@sh scripts/setup.sh uv pip compile build/worker.in --constraint requirements.lock --excludes build/not-in-worker.in \
 		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
 		--output-file deploy/worker.lock
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build"
+BUILD = Path(os.environ.get("MBARI_BUILD") or ROOT / "build")
 DEMO = BUILD / "demo"
 DATASET = "mbari-demo"
 # The demo's database of record: a database beside FiftyOne's own, on the same server.

@@ -76,7 +76,8 @@ class Form:
         # The App may lose the selection while a form is open, and the target would silently become the whole dataset.
         # (The App does not send what stands in a `HiddenView`.)
         unseen = types.FieldView(componentsProps={"container": {"sx": {"display": "none"}}})
-        self.inputs.int(SELECTED, default=len(self.ctx.selected), view=unseen)
+        selected = self.ctx.selected or []  # FiftyOne 1.12 may say None
+        self.inputs.int(SELECTED, default=len(selected), view=unseen)
         if gone := lost_selection(self.ctx):
             self.error(gone)
         if problem := not_samples(view):
@@ -84,7 +85,7 @@ class Form:
             return False
         of = view._root_dataset.count()
         count = cached(("count", *state(view)), view.count)
-        self._all = count == of and not self.ctx.selected
+        self._all = count == of and not selected
         if count == 0:
             self.error("There is no sample in the chosen view; choose another target.")
         else:

@@ -271,7 +271,7 @@ def test_registering_imports_nothing_heavy(registered: dict) -> None:
     assert not new & HEAVY
     # FiftyOne itself imports none of the worst either, so that the check above can see them.
     assert not {name.split(".")[0] for name in registered["all"]} & {"torch", "ultralytics", "timm", "transformers"}
-    assert "fiftyone.plugins.orgs.mbari.train_classifier.shared.operators" in registered["new"]
+    assert [name for name in registered["new"] if name.endswith("train_classifier.shared.operators")]
 
 
 def test_a_plugin_without_its_shared_code_says_to_use_the_zip(tmp_path: Path) -> None:

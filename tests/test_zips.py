@@ -34,12 +34,18 @@ import fiftyone.operators as foo
 from fiftyone.operators.executor import resolve_type
 from fiftyone.operators.registry import OperatorRegistry
 
-PREFIX = "fiftyone.plugins.orgs.mbari."
-
 def look(dataset):
     registry = OperatorRegistry()
     ours = [operator for operator in registry.list_operators() if operator.uri.startswith("@mbari/")]
-    modules = {name.removeprefix(PREFIX): module for name, module in sys.modules.items() if name.startswith(PREFIX)}
+    # Where FiftyOne puts a plugin among the modules depends on its version; here each is named from its folder on.
+    packages = {type(operator).__module__.rpartition(".")[0] for operator in ours}
+    above = {package: len(package) - len(package.rpartition(".")[2]) for package in packages}
+    modules = {
+        name[above[package]:]: module
+        for name, module in sys.modules.items()
+        for package in packages
+        if name == package or name.startswith(package + ".")
+    }
     forms = {}
     for operator in ours if dataset else ():
         params = {"operator_uri": operator.uri, "dataset_name": dataset, "params": {}, "target": "inputs"}

@@ -89,3 +89,14 @@ def form(uri: str, dataset: Any, **params: Any) -> list[str]:
     return [
         (i["view"] or {}).get("label") or i.get("label") or "" for name, i in inputs.items() if name.startswith(shown)
     ]
+
+
+def code(plugin: str, module: str) -> Any:
+    """A module of a plugin as FiftyOne has loaded it, such as `shared.runs`: the plugin's own copy."""
+    import importlib
+
+    from fiftyone.operators.registry import OperatorRegistry
+
+    operator = next(o for o in OperatorRegistry().list_operators() if o.uri.startswith(f"@mbari/{plugin}/"))
+    # The name of its package depends on FiftyOne's version.
+    return importlib.import_module(f"{type(operator).__module__.rpartition('.')[0]}.{module}")

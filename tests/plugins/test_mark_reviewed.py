@@ -72,6 +72,8 @@ def test_patches_are_not_samples(waiting):
     with pytest.raises(ExecutionError, match="This view shows parts of samples; open the samples themselves"):
         mark(patches)
     assert waiting.match_tags("reviewed").count() == 0
+    if fo.__version__.startswith("1.12."):
+        pytest.skip("this FiftyOne offers no other target while patches are shown")
     assert mark(patches, view_target="DATASET")["counts"] == {"samples": 6, "changed": 6, "already": 0}
 
 

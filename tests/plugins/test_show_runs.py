@@ -17,6 +17,7 @@ def past(registry, dataset):
     import fiftyone.core.odm as odm
 
     db = odm.get_db_conn()
+    db[runs.COLLECTION].drop()  # what other tests of this process have left
     for name in ("Train ptvr on 10 ROIs", "Train isiis on 20 ROIs"):
         run = runs.Run(db, "@mbari/train_classifier/train_classifier", name, {}, dataset=dataset.name, operation="x")
         run.finish({})

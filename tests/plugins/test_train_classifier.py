@@ -19,7 +19,7 @@ from shared.artifacts import open_root, sha256
 from shared.lineage.registry import Registry
 from tests import rois
 from tests.shared.sync.stores.tators import Troubled, element, uri
-from tests.worker import delegate, error, form, operation, result, schedule, wait, worker
+from tests.worker import code, delegate, error, form, operation, result, schedule, wait, worker
 
 ASSIGN = "@mbari/train_classifier/assign_splits"
 TRAIN = "@mbari/train_classifier/train_classifier"
@@ -295,8 +295,7 @@ def test_a_training_that_ended_between_files_and_record_is_finished_by_the_next(
     def database_away(self, record):
         raise ConnectionError("the database is away")
 
-    delegate(ASSIGN, plankton)  # loads the plugin, whose own copy of the registry is then made to fail
-    module = sys.modules["fiftyone.plugins.orgs.mbari.train_classifier.shared.lineage.registry"]
+    module = code("train_classifier", "shared.lineage.registry")
     monkeypatch.setattr(module.Registry, "add", database_away)
     assert "the database is away" in error(delegate(TRAIN, plankton, **QUICK))
     monkeypatch.setattr(module.Registry, "add", Registry.add)

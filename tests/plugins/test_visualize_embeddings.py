@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
 
-from tests.worker import delegate, form, result
+from tests.worker import code, delegate, form, result
 
 MAP = "@mbari/custom_embeddings/visualize_embeddings"
 
@@ -159,10 +159,9 @@ def test_a_stop_leaves_the_earlier_map(embedded, monkeypatch):
 
     def stop_while_computing(seen):
         """Somebody stops the run while it computes; it hears of it as soon as it asks."""
-        import importlib
         import time
 
-        module = importlib.import_module("fiftyone.plugins.orgs.mbari.custom_embeddings.shared.embeddings.layout")
+        module = code("custom_embeddings", "shared.embeddings.layout")
         real = module.points
 
         def points(vectors, *, monitor, **more):
