@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +64,29 @@ def refusal(dataset: fo.Dataset, field: str, view: SampleCollection | None = Non
     if summary(dataset, field) is None:
         if have.limit(1).count():
             return f"The field {field!r} holds labels that no clustering of this suite made; choose another name."
-    elif view is not None and (others := have.count() - view.exists(field).count()):
+    elif view is not None and view.view()._all_stages and (others := have.count() - view.exists(field).count()):
         return (
             f"{others:,} ROIs outside of the target have clusters in {field!r}, and two clusterings cannot be mixed: "
             "choose another field, or a target with all of them."
         )
     return None
+
+
+def members(view: SampleCollection, field: str, label_field: str | None, least: float) -> Counter[tuple[str, Any]]:
+    """How many samples of a view each cluster has, by cluster and present label.
+
+    Args:
+        view: the samples
+        field: the cluster field
+        label_field: the label field; None where there is none yet
+        least: the probability from which on members are counted
+    """
+    certain = {f"{field}.confidence": {"$gte": least}} if least else {}
+    chosen = {"$match": {f"{field}.label": {"$ne": None}, **certain}}
+    both = {"cluster": f"${field}.label", "label": f"${label_field}.label" if label_field else None}
+    pipeline = [*view._pipeline(), chosen, {"$group": {"_id": both, "n": {"$sum": 1}}}]
+    found = view._dataset._sample_collection.aggregate(pipeline)
+    return Counter({(one["_id"]["cluster"], one["_id"].get("label")): one["n"] for one in found})
 
 
 def write(

@@ -366,14 +366,14 @@ def _text(value: Any) -> str | None:
 
 
 def count_by_split(view: SampleCollection, label_field: str) -> dict[str, dict[str, int]]:
-    """Labelled samples by class and split, counted in the database; `none` is having no split tag."""
+    """Labelled samples by class and split, counted in the database; `none` is having no split tag, or several."""
+    label = f"{label_field}.label"
+    both = {"label": f"${label}", "tags": {"$setIntersection": [{"$ifNull": ["$tags", []]}, list(SPLITS)]}}
+    pipeline = [*view._pipeline(), {"$match": {label: {"$ne": None}}}, {"$group": {"_id": both, "n": {"$sum": 1}}}]
     table: dict[str, dict[str, int]] = {}
-    parts = {split: view.match_tags(split) for split in SPLITS}
-    parts["none"] = view.match_tags(list(SPLITS), bool=False)
-    for split, part in parts.items():
-        for label, count in part.count_values(f"{label_field}.label").items():
-            if label is not None:
-                table.setdefault(label, dict.fromkeys(parts, 0))[split] = count
+    for found in view._dataset._sample_collection.aggregate(pipeline):
+        row = table.setdefault(found["_id"]["label"], dict.fromkeys((*SPLITS, "none"), 0))
+        row[split_of(found["_id"]["tags"]) or "none"] += found["n"]
     return dict(sorted(table.items()))
 
 

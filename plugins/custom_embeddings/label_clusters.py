@@ -31,7 +31,7 @@ class LabelClusters(SuiteOperator):
         label="Label clusters",
         description="Give clusters, or what you drew a lasso around, a label: as corrections, or at once with undo",
         icon="new_label",
-        risk="high",
+        writes="fiftyone",
         quick=True,
         button=True,
     )
@@ -92,8 +92,11 @@ class LabelClusters(SuiteOperator):
             form.error("There are no clusters in this dataset yet: run 'Cluster embeddings' first.")
             return
         view = target_view(form.ctx)
-        sizes = cached(("label_clusters", field, *samples.state(view)), lambda: _sizes(view, field))
-        form.choice("clusters", [(name, f"{name} ({many(n, 'ROI')})") for name, n in sizes], several=True)
+        sizes: Counter[str] = Counter()
+        for (name, _), n in _members_of(form, view, field).items():
+            sizes[name] += n
+        largest = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
+        form.choice("clusters", [(name, f"{name} ({many(n, 'ROI')})") for name, n in largest], several=True)
         own = [
             name for name in samples.label_fields(dataset) if name not in fields and not samples.writer(dataset, name)
         ]
@@ -162,10 +165,12 @@ def _first(chosen: str, fields: list[str]) -> str | None:
     return fields[0] if fields else None
 
 
-def _sizes(view: Any, field: str) -> list[tuple[str, int]]:
-    """The clusters of a view, the largest first."""
-    counts = view.count_values(f"{field}.label")
-    return sorted(((name, n) for name, n in counts.items() if name), key=lambda pair: (-pair[1], pair[0]))
+def _members_of(form: Form, view: Any, field: str, least: float = 0.0) -> Counter[tuple[str, str | None]]:
+    """How many members a view has, by cluster and present label."""
+    label_field = form.value("label_field")
+    given = label_field if label_field in samples.label_fields(form.ctx.dataset) else None
+    key = ("label_clusters", field, given, least, *samples.state(view))
+    return cached(key, lambda: clustered.members(view, field, given, least))
 
 
 def _members(job: Job) -> Any:
@@ -256,25 +261,15 @@ def _unspoken(dataset: Any, label_field: str, write: str, prefix: str | None) ->
 
 def _preview(form: Form, view: Any, field: str) -> None:
     """How many members there are, by the label that they have now."""
-    chosen, label_field = form.value("clusters"), form.value("label_field")
-    if not chosen and view.count() == form.ctx.dataset.count():
+    chosen = form.value("clusters")
+    if not chosen and form.all:
         return
-
-    def look() -> list[tuple[str | None, int]]:
-        members = view.match(ViewField(f"{field}.label").is_in(chosen)) if chosen else view.exists(f"{field}.label")
-        if least := form.value("min_confidence"):
-            members = members.match(ViewField(f"{field}.confidence") >= least)
-        if not members._dataset.has_sample_field(label_field):
-            return [(None, members.count())]
-        if form.value("only_unlabelled"):
-            members = members.exists(f"{label_field}.label", False)
-        return sorted(members.count_values(f"{label_field}.label").items(), key=lambda pair: -pair[1])
-
-    key = (field, str(chosen), label_field, form.value("min_confidence"), form.value("only_unlabelled"))
-    found = cached(("label_clusters/preview", *key, *samples.state(view)), look)
-    total = sum(n for _, n in found)
-    form.notice(f"{many(total, 'ROI')} would be {form.value('label') or 'labelled'}. What they are labelled now:")
-    form.table([{"label now": label or "none", "ROIs": n} for label, n in found[:20]], "Members")
+    now: Counter[str | None] = Counter()
+    for (name, label), n in _members_of(form, view, field, form.value("min_confidence")).items():
+        if (not chosen or name in chosen) and not (label and form.value("only_unlabelled")):
+            now[label] += n
+    form.notice(f"{many(now.total(), 'ROI')} would be {form.value('label') or 'labelled'}. What they are labelled now:")
+    form.table([{"label now": label or "none", "ROIs": n} for label, n in now.most_common(20)], "Members")
 
 
 def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> dict[str, Any]:

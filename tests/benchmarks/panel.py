@@ -4,11 +4,10 @@ import asyncio
 import statistics
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
+
+from tests.benchmarks import _registry
 
 VERSIONS = 500
-CLASSES = 60
-FILES = 12  # of each version
 ROUNDS = 9
 GOAL = 0.5
 URI = "@mbari/lineage_card/model_lineage"
@@ -20,11 +19,8 @@ def run() -> dict:
     import fiftyone.core.odm as odm
     from fiftyone.operators.executor import execute_or_delegate_operator
 
-    from shared.lineage.registry import ALIASES
-    from shared.lineage.registry import VERSIONS as COLLECTION
-
     db = odm.get_db_conn()
-    names = _register(db)
+    names = _registry.register(db, VERSIONS)
     dataset = fo.Dataset(f"bench-{uuid.uuid4().hex[:8]}")
     params = {"__method__": "on_load", "panel_id": "panel", "panel_state": {}}
     request = {"dataset_name": dataset.name, "params": params}
@@ -41,8 +37,7 @@ def run() -> dict:
             assert shown[0]["version"] == names[-1], shown[0]
     finally:
         dataset.delete()
-        db[COLLECTION].delete_many({"_id": {"$in": names}})
-        db[ALIASES].delete_many({"model": {"$regex": "^bench_"}})
+        _registry.forget(db, names)
     return {
         "name": "panel",
         "ours": round(statistics.median(seconds[1:]), 4),
@@ -53,41 +48,3 @@ def run() -> dict:
         "first": round(seconds[0], 4),
         "rounds": [round(each, 4) for each in seconds[1:]],
     }
-
-
-def _register(db) -> list[str]:
-    """Versions of three models with records of a real size, each fine-tuned from one before; names, oldest first."""
-    from shared.artifacts import FileInfo
-    from shared.lineage.registry import Registry, VersionRecord, new_version
-
-    registry = Registry(db)
-    classes = [f"Some long name of a class {number}" for number in range(CLASSES)]
-    scores = {"n": 1000, "top1": 0.75, "top5": 0.95, "macro_f1": 0.7}
-    made: list[VersionRecord] = []
-    for number in range(VERSIONS):
-        model = f"bench_{number % 3}"
-        when = datetime.now(UTC) + timedelta(minutes=number)
-        version = new_version(when)
-        record = VersionRecord(
-            model=model,
-            version=version,
-            uri=f"s3://nowhere/versions/{model}/{version}",
-            key=f"versions/{model}/{version}",
-            files={f"plots/{file}.png": FileInfo("0" * 64, 1000) for file in range(FILES)},
-            classes=classes,
-            framing="pad",
-            imgsz=224,
-            manifest_digest=f"{number:064x}",
-            class_counts=dict.fromkeys(classes, 100),
-            metrics={"val": scores, "test": scores},
-            training={"arguments": {f"argument_{k}": k for k in range(120)}, "libraries": {"torch": "2"}},
-            base="yolov8n-cls.pt",
-            base_version=made[-3].name if number > 2 else None,
-            dataset="plankton",
-            created_at=when,
-        )
-        registry.add(record)
-        made.append(record)
-    for record in made[-3:]:
-        registry.set_alias(record.model, "candidate", record.version)
-    return [record.name for record in made]
