@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the test whose rules of import are told
 BEGIN, END = "<!-- written by `make docs` from the code, down to the next mark -->", "<!-- down to here -->"
 
-RISK = {"low": "reads", "medium": "writes in FiftyOne", "high": "writes outside of FiftyOne"}
+WRITES = {"nothing": "reads", "fiftyone": "writes in FiftyOne", "outside": "writes outside of FiftyOne"}
 EXECUTION = {"immediate": "at once", "delegated": "scheduled only"}
 TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}
 EXAMPLES = """\
@@ -195,7 +195,7 @@ def where(spec: Any) -> str:
 
 def touches(spec: Any) -> str:
     """What an operator does to data."""
-    return RISK[spec.risk]
+    return WRITES[spec.writes]
 
 
 def permission(plugin: Plugin, operator: Any) -> str:

@@ -6,6 +6,7 @@ A parameter's type, default, bounds, title and description are written once, in 
 
 from __future__ import annotations
 
+import re
 import time
 import types as python_types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,8 +45,7 @@ class Form:
         self._params = params
         self._wrong = {str(error["loc"][0]) for error in parameters.errors(params, ctx.params) if error["loc"]}
         self._notices = 0
-        self._questions = 0
-        self._all = False
+        self.all = False  # whether nothing was chosen, and the whole dataset is the target
 
     @property
     def db(self) -> Any:
@@ -83,9 +83,9 @@ class Form:
         if problem := not_samples(view):
             self.error(problem)
             return False
-        of = view._root_dataset.count()
-        count = cached(("count", *state(view)), view.count)
-        self._all = count == of and not selected
+        whole = view._root_dataset.view()
+        count, of = (cached(("count", *state(some)), some.count) for some in (view, whole))
+        self.all = count == of and not selected
         if count == 0:
             self.error("There is no sample in the chosen view; choose another target.")
         else:
@@ -94,7 +94,7 @@ class Form:
 
     def warn_of_all(self) -> None:
         """Says so where nothing was chosen, and the whole dataset is the target of something that changes much."""
-        if self._all:
+        if self.all:
             self.warning("No ROI is selected, and no view is open: this is for every ROI of the dataset.")
 
     def fields(self, *names: str) -> None:
@@ -111,14 +111,7 @@ class Form:
         """
         declared = self._params.model_fields[name]
         kind, optional = _unwrap(declared.annotation)
-        default = declared.get_default(call_default_factory=True)
-        options = {
-            "label": declared.title or name.replace("_", " ").capitalize(),
-            "description": declared.description,
-            "required": declared.is_required(),
-            "default": None if default is PydanticUndefined else default,
-            **more,
-        }
+        options = self._options(name, more)
         if get_origin(kind) is Literal:
             return self.choice(name, [(v, str(v)) for v in get_args(kind)], **more)
         if kind is bool:
@@ -130,6 +123,20 @@ class Form:
         if get_origin(kind) is list:
             return self.inputs.list(name, types.String(), **options)
         return self.inputs.str(name, allow_empty=optional, **options)
+
+    def _options(self, name: str, more: dict[str, Any]) -> dict[str, Any]:
+        """What FiftyOne's property of a parameter gets: what was declared, and what a form knows better."""
+        declared = self._params.model_fields[name]
+        default = more.get("default", declared.get_default(call_default_factory=True))
+        default = None if default is PydanticUndefined else default
+        return {
+            "label": declared.title or name.replace("_", " ").capitalize(),
+            "description": declared.description,
+            # The App says that something is missing until it has filled in the default.
+            "required": declared.is_required() and default is None,
+            **more,
+            "default": default,
+        }
 
     def choice(
         self, name: str, choices: Sequence[tuple[Any, str]], *, free: bool = False, several: bool = False, **more: Any
@@ -143,15 +150,7 @@ class Form:
             several: whether any number may be chosen
             **more: overrides for FiftyOne's property
         """
-        declared = self._params.model_fields[name]
-        default = declared.get_default(call_default_factory=True)
-        options = {
-            "label": declared.title or name.replace("_", " ").capitalize(),
-            "description": declared.description,
-            "required": declared.is_required(),
-            "default": None if default is PydanticUndefined else default,
-            **more,
-        }
+        options = self._options(name, more)
         kind = types.AutocompleteView if free or several else types.DropdownView
         view = kind(multiple=several, allow_user_input=free, allow_duplicates=False) if free or several else kind()
         for value, label in choices:
@@ -182,8 +181,9 @@ class Form:
         input_ = self.choice(name, [(field, field) for field in have], default=chosen if chosen in have else None)
         if chosen in have:
             return chosen
-        said = ", ".join(have) or "none yet"
-        _refuse(input_, f"The dataset has no Classification field {chosen!r} (it has: {said}).")
+        none = "No field of this dataset has labels yet: 'Label clusters' and 'Accept predictions' can make one."
+        other = f"The dataset has no Classification field {chosen!r} (it has: {', '.join(have)})."
+        _refuse(input_, other if have else none)
         self.error(input_.error_message)
         return None
 
@@ -204,9 +204,9 @@ class Form:
         have = [field for field in samples.label_fields(dataset) if samples.writer(dataset, field)]
         if not have:
             self.notice("No field has predictions of this suite yet: run 'Apply a classifier' first.")
-        have = have or samples.label_fields(dataset)
         last = [focus_views.last(dataset).get(name), selected.last(dataset).get("field"), *have[:1]]
         first = next((field for field in last if field in have), None)
+        have = have or samples.label_fields(dataset)
         options = {"default": first, **options}
         self.choice(name, [(field, field) for field in have] + list(more), **options)
         return self.ctx.params.get(name) or options["default"]
@@ -234,21 +234,41 @@ class Form:
 
         return cached("forms/models", look, seconds=5)
 
-    def sample_field(self, name: str, *kinds: type[fo.Field], **more: Any) -> None:
+    def version(self, name: str = "model", **more: Any) -> None:
+        """Adds the choice of a version of the registry, or of `several`."""
+        have = self.models()
+        self.choice(name, have, free=True, **more)
+        if not have:
+            self.error("No model is registered yet: train one with 'Train a classifier'.")
+
+    def vectors_field(self, name: str) -> None:
+        """Adds the choice of a field of vectors: the usual one, else the first that has some."""
+        from . import vectors
+        from .samples import state
+
+        dataset, usual = self.ctx.dataset, self.value(name)
+        first = usual
+        if dataset.get_field(usual) is None:
+            first = cached(("vectors", *state(dataset.view())), lambda: vectors.first(dataset)) or usual
+        self.sample_field(name, fo.VectorField, how=vectors.RUN, default=first)
+
+    def sample_field(self, name: str, *kinds: type[fo.Field], how: str | None = None, **more: Any) -> None:
         """Adds the optional choice of one of the dataset's fields of these types, FiftyOne's own left out.
 
         Args:
             name: the parameter
             *kinds: the types
+            how: what to do where there is no such field
             **more: see `choice`
         """
         from .samples import FIFTYONES_OWN, fields, has_path
 
         have = [field for field in fields(self.ctx.dataset, *kinds) if field not in FIFTYONES_OWN]
         self.choice(name, [(field, field) for field in have], free=True, **more)
-        chosen = self.value(name)
+        chosen = self.ctx.params.get(name) or more.get("default", self.value(name))
         if chosen and not has_path(self.ctx.dataset, chosen):
-            self.error(f"The dataset has no field {chosen!r} (it has: {', '.join(have) or 'none of this kind'}).")
+            there = f"(it has: {', '.join(have) or 'none of this kind'}){f'; {how} first' if how else ''}"
+            self.error(f"The dataset has no field {chosen!r} {there}.")
 
     def slices(self, name: str = "slices") -> None:
         """Adds the choice of the dataset's fields to measure a model apart by."""
@@ -279,23 +299,32 @@ class Form:
 
     def on_request(self, question: str) -> bool:
         """Adds a check box for something that takes long, or few need, to show; True once it is ticked."""
-        self._questions += 1  # counted apart: a notice that comes and goes must not untick the box
-        name = f"_show_{self._questions}"
+        # By what it asks: other boxes come and go, and must not tick this one or untick it.
+        name = "_show_" + re.sub(r"\W+", "_", question.partition(":")[0].lower()).removeprefix("show_")
         self.inputs.bool(name, label=question, default=False, view=types.CheckboxView())
         return bool(self.ctx.params.get(name))
 
     def check(self) -> None:
         """Keeps from starting what the run would refuse, in the same words, with the form or without."""
+        drawn = self.inputs.properties
+        ended = any(input_.invalid for input_ in drawn.values())
+        self.inputs.properties = {}
         for error in parameters.errors(self._params, self.ctx.params):
             name = str(error["loc"][0]) if error["loc"] else ""
-            if error["type"] == "missing" and (not name or name in self.inputs.properties):
-                continue  # FiftyOne itself says what is required
+            # A form that ends early has said why; what is required would be asked for further down.
+            if error["type"] == "missing" and (not name or ended or self._left_to_fiftyone(drawn.get(name), name)):
+                continue
             if error["type"] == "extra_forbidden":
                 self.error(parameters.unknown(name, self._params.model_fields))
-            elif name in self.inputs.properties:
-                _refuse(self.inputs.properties[name], parameters.sentence(self._params, error))
+            elif name in drawn:
+                _refuse(drawn[name], parameters.sentence(self._params, error))
             else:
                 self.error(parameters.sentence(self._params, error) + ".")
+        self.inputs.properties |= drawn  # what has no input of its own is said first
+
+    def _left_to_fiftyone(self, input_: types.Property | None, name: str) -> bool:
+        """Whether the App itself says that an input is required, or is about to fill in its default."""
+        return input_ is not None and (input_.required or name not in self.ctx.params)
 
     def _view(self, view: types.View) -> types.Property:
         self._notices += 1

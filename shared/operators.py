@@ -47,17 +47,23 @@ SECRETS = {
     "AWS_ENDPOINT_URL": "Another store that speaks S3, such as MinIO",
 }
 
+RISK = {"nothing": "low", "fiftyone": "medium", "outside": "high"}
+
 
 @dataclass(frozen=True)
 class Spec:
     """What an operator is, in one place.
+
+    The risk level that FiftyOne shows to agents follows from what it writes: low where it only reads, medium where it
+    writes in FiftyOne (files that it adds below the artifact root counted in), high where others than FiftyOne's users
+    depend on what it changes: the label store, the list of the vocabulary, the version in production.
 
     Attributes:
         name: the last part of its URI
         label: its name in the operator browser
         description: one sentence for the operator browser
         icon: the name of a Material icon
-        risk: what it can do by mistake: "low" reads, "medium" adds, "high" changes what people made
+        writes: where it changes anything, at the most: "nothing" (but the record of its run), "fiftyone" or "outside"
         execution: "immediate" only; "delegated" only; or "either"
         quick: whether "either" means at once unless the person schedules it; else scheduled is the first choice
         target: whether it works on samples that the person chooses
@@ -72,7 +78,7 @@ class Spec:
     label: str
     description: str
     icon: str
-    risk: Literal["low", "medium", "high"]
+    writes: Literal["nothing", "fiftyone", "outside"]
     execution: Literal["immediate", "delegated", "either"] = "either"
     quick: bool = False
     target: bool = True
@@ -130,7 +136,7 @@ class SuiteOperator(foo.Operator):
             allow_delegated_execution=spec.execution != "immediate",
             default_choice_to_delegated=spec.execution == "either" and not spec.quick,
             allow_distributed_execution=spec.distributed,
-            risk_level=spec.risk,
+            risk_level=RISK[spec.writes],
             view_target=spec.target,
         )
 
@@ -170,7 +176,10 @@ class SuiteOperator(foo.Operator):
         if self.spec.needs_dataset and ctx.dataset is None:
             form.error("Open a dataset first.")
         elif not self.spec.target or form.target(target_view(ctx)):
-            self.form(form)
+            try:
+                self.form(form)
+            except SuiteError as error:  # what the form computes may be impossible, as the run would be
+                form.error(str(error))
             form.check()
         return types.Property(form.inputs, view=types.View(label=self.spec.label))
 

@@ -31,7 +31,7 @@ class AcceptPredictions(SuiteOperator):
         label="Accept predictions",
         description="Predictions you have looked at become labels of unlabelled ROIs, or corrections of labelled ones",
         icon="how_to_reg",
-        risk="high",
+        writes="fiftyone",
         quick=True,
         button=True,
     )

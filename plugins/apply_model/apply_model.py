@@ -4,8 +4,15 @@ from typing import Any
 
 from .shared.forms import Form
 from .shared.jobs import apply_job
+from .shared.lineage.registry import CANDIDATE, PRODUCTION
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.wording import many
+
+
+def _usual(models: list[str]) -> str | None:
+    """The model that most people want, of those registered: one in production, else a candidate."""
+    ends = (f"@{PRODUCTION}", f"@{CANDIDATE}")
+    return next((name for end in ends for name in models if name.endswith(end)), None)
 
 
 class ApplyModel(SuiteOperator):
@@ -14,20 +21,23 @@ class ApplyModel(SuiteOperator):
     spec = Spec(
         name="apply_model",
         label="Apply a classifier",
-        description="Label ROIs with a trained model: a version of the registry, a .pt file or a Hugging Face folder",
+        description="Predict (inference): classify ROIs, or run a model of the registry, a file or Hugging Face folder",
         icon="auto_awesome",
-        risk="medium",
+        writes="fiftyone",
         distributed=True,
+        button=True,
     )
     Params = apply_job.Params
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
         models = form.models()
-        form.choice("model", models, free=True)
-        if not models and not form.value("model"):
+        usual = _usual([name for name, _ in models])
+        form.choice("model", models, free=True, default=usual)
+        model = form.value("model") or usual
+        if not model:
             form.notice("No model is registered yet: train one with 'Train a classifier', or give the path of weights.")
-        record = form.registered(form.value("model"))
+        record = form.registered(model)
         form.field("prediction_field")
         chosen = form.value("prediction_field") or (record and record.prediction_field)
         problem = chosen and apply_job.taken(form.ctx.dataset, chosen)

@@ -15,9 +15,9 @@ class EvaluatePredictions(SuiteOperator):
     spec = Spec(
         name="evaluate_predictions",
         label="Evaluate predictions",
-        description="Where a model is weak, which labels look wrong: a list to review, and the Model Evaluation panel",
+        description="Accuracy, confusion, metrics; where a model is weak; each wrong label or mistake, to review",
         icon="troubleshoot",
-        risk="medium",
+        writes="fiftyone",
     )
     Params = focus_job.Params
 

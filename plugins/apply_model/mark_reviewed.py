@@ -19,9 +19,9 @@ class MarkReviewed(SuiteOperator):
     spec = Spec(
         name="mark_reviewed",
         label="Mark as reviewed",
-        description="You have looked at the selected ROIs, or at all of this view: they leave the 'review: ...' views",
+        description="Done: you have looked at the selected ROIs, or all of this view; they leave 'review: ...' views",
         icon="task_alt",
-        risk="medium",
+        writes="fiftyone",
         quick=True,
         button=True,
         at_once=True,

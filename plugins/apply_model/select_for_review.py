@@ -31,9 +31,9 @@ class SelectForReview(SuiteOperator):
     spec = Spec(
         name="select_for_review",
         label="Select for review",
-        description="Chooses the ROIs that are worth a person's look: spot checks, rare, novel and confusing ones",
+        description="Active learning: choose the ROIs worth a look: spot checks, rare, novel and confusing ones",
         icon="fact_check",
-        risk="medium",
+        writes="fiftyone",
     )
     Params = select_job.Params
 

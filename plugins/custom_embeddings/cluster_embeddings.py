@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-import fiftyone as fo
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import __version__, clustered, samples, vectors
@@ -24,9 +23,9 @@ class ClusterEmbeddings(SuiteOperator):
     spec = Spec(
         name="cluster_embeddings",
         label="Cluster embeddings",
-        description="Group ROIs that look alike into 'Unknown C1', 'Unknown C2', ...; then 'Label clusters' names them",
+        description="Group similar ROIs (HDBSCAN) into 'Unknown C1', 'Unknown C2', ...; 'Label clusters' names them",
         icon="bubble_chart",
-        risk="medium",
+        writes="fiftyone",
     )
 
     class Params(BaseModel):
@@ -58,7 +57,7 @@ class ClusterEmbeddings(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.sample_field("embeddings_field", fo.VectorField)
+        form.vectors_field("embeddings_field")
         form.fields("cluster_field", "min_cluster_size", "min_similarity")
         dataset, field, view = form.ctx.dataset, form.value("cluster_field"), target_view(form.ctx)
         key = ("cluster_embeddings", field, *samples.state(view))

@@ -32,9 +32,9 @@ class ComputeEmbeddings(SuiteOperator):
     spec = Spec(
         name="compute_embeddings",
         label="Compute embeddings",
-        description="DINO vectors (or those of any backbone or trained model) for ROIs or patches, to map and cluster",
+        description="Features of ROIs or patches, by DINO, another backbone or a trained model, to map and cluster",
         icon="scatter_plot",
-        risk="medium",
+        writes="fiftyone",
         distributed=True,
     )
 

@@ -3,7 +3,6 @@
 import time
 from typing import Any, Literal
 
-import fiftyone as fo
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .shared import vectors, workspaces
@@ -24,9 +23,9 @@ class VisualizeEmbeddings(SuiteOperator):
     spec = Spec(
         name="visualize_embeddings",
         label="Visualize embeddings",
-        description="A map of ROIs by what they look like, for the Embeddings panel; on request, sort by similarity",
+        description="A map (UMAP or PCA) of similar ROIs for the Embeddings panel; on request, sort by similarity",
         icon="bubble_chart",
-        risk="medium",
+        writes="fiftyone",
     )
 
     class Params(BaseModel):
@@ -73,7 +72,7 @@ class VisualizeEmbeddings(SuiteOperator):
             if dataset.get_field(path) is None:
                 form.error(f"The dataset has no field {path!r}: run 'Compute embeddings' first.")
         else:
-            form.sample_field("embeddings_field", fo.VectorField)
+            form.vectors_field("embeddings_field")
         form.fields("method", "brain_key", "similarity_key", "seed")
         for problem in _taken(dataset, form.value("brain_key"), form.value("similarity_key")):
             form.error(problem)

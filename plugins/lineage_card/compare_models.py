@@ -54,14 +54,14 @@ class CompareModels(SuiteOperator):
         label="Compare models",
         description="Versions side by side on the same labelled ROIs: overall, by class, and where they disagree",
         icon="balance",
-        risk="medium",
+        writes="fiftyone",
     )
 
     Params = Params
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.choice("models", form.models(), free=True, several=True)
+        form.version("models", several=True)
         named = [record for name in form.value("models") or [] if (record := chosen(form, name))]
         records = alone_with_production(named, Registry(form.db)) if len(named) == 1 else named
         form.label_field()

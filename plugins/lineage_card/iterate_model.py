@@ -57,9 +57,9 @@ class IterateModel(SuiteOperator):
     spec = Spec(
         name="iterate_model",
         label="Iterate a model",
-        description="Train, apply, evaluate, write the card and compare with production: one scheduled run",
+        description="Retrain, apply, evaluate, write the card, compare with production: a pipeline in a single run",
         icon="autorenew",
-        risk="medium",
+        writes="fiftyone",
         execution="delegated",
     )
     Params = create_model("Params", __base__=_Own, **_parameters())

@@ -70,13 +70,22 @@ _TABLE = {
 _STILL = {"displayModeBar": False, "scrollZoom": False, "responsive": True}  # a wheel over a figure scrolls the panel
 
 
+class _Reading(PanelConfig):
+    """A panel that changes nothing by itself; FiftyOne's own configuration of panels takes no risk level."""
+
+    @property
+    def risk_level(self) -> Any:
+        """Low: it only reads."""
+        return types.RiskLevel.LOW
+
+
 class ModelLineage(Panel):
     """Shows the registry of model versions."""
 
     @property
     def config(self) -> PanelConfig:
         """FiftyOne's view of the panel."""
-        return PanelConfig(
+        return _Reading(
             name="model_lineage",
             label="Model lineage",
             icon="account_tree",

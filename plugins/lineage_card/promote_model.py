@@ -18,7 +18,7 @@ class PromoteModel(SuiteOperator):
         label="Promote a model",
         description="Move an alias such as 'staging' to a version that passes the gates; the target are fresh ROIs",
         icon="upgrade",
-        risk="medium",
+        writes="fiftyone",
     )
 
     class Params(promotion.PromotionParams):

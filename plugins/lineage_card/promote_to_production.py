@@ -16,9 +16,9 @@ class PromoteToProduction(SuiteOperator):
     spec = Spec(
         name="promote_to_production",
         label="Promote to production",
-        description="Move the alias 'production' to a version that passes the gates; the target are fresh ROIs",
+        description="Release or deploy: the alias 'production' moves to a version that passes all gates on fresh ROIs",
         icon="rocket_launch",
-        risk="high",
+        writes="outside",
     )
 
     class Params(promotion.PromotionParams):

@@ -60,7 +60,7 @@ class PromotionParams(BaseModel):
 
 def draw(form: Form, alias: str | None) -> None:
     """Draws the inputs but for the alias."""
-    form.choice("model", form.models(), free=True)
+    form.version()
     record = chosen(form, form.value("model"))
     if record and alias:
         holder = Registry(form.db).aliases(record.model).get(alias)

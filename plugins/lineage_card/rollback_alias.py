@@ -17,9 +17,9 @@ class RollbackAlias(SuiteOperator):
     spec = Spec(
         name="rollback_alias",
         label="Roll an alias back",
-        description="Let an alias stand again for the version that held it before; versions themselves never change",
+        description="Undo a promotion: an alias, such as production, stands again for the version that held it before",
         icon="undo",
-        risk="high",
+        writes="outside",
         quick=True,
         target=False,
         needs_dataset=False,
@@ -52,6 +52,8 @@ class RollbackAlias(SuiteOperator):
             for alias, version in registry.aliases(model).items()
         ]
         form.choice("alias", named, free=True)
+        if not named:
+            form.error("No model has an alias yet: a training gives it one.")
         if chosen := form.value("alias"):
             model, _, alias = chosen.partition("@")
             try:

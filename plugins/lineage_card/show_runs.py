@@ -20,9 +20,9 @@ class ShowRuns(SuiteOperator):
     spec = Spec(
         name="show_runs",
         label="Show runs",
-        description="What the suite has done lately: what, on what, by whom, outcome, duration, cost",
+        description="Status, progress and history of long runs, failed ones too: what, by whom, duration, cost",
         icon="history",
-        risk="low",
+        writes="nothing",
         execution="immediate",
         target=False,
         needs_dataset=False,

@@ -43,9 +43,9 @@ class ShowTrainingData(SuiteOperator):
     spec = Spec(
         name="show_training_data",
         label="Show training data",
-        description="Open the ROIs a model version was trained on; what was deleted, relabelled, moved or added since",
+        description="Provenance: open the ROIs that a model version learned from, and see what has changed since",
         icon="history_edu",
-        risk="medium",
+        writes="fiftyone",
         quick=True,
         target=False,
         needs_dataset=False,
@@ -69,7 +69,7 @@ class ShowTrainingData(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs, and says what is known already and how many images would be read."""
-        form.choice("model", form.models(), free=True)
+        form.version()
         form.choice("splits", [(split, split) for split in samples.SPLITS], several=True)
         form.field("check_images")
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):

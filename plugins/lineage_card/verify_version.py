@@ -20,9 +20,9 @@ class VerifyVersion(SuiteOperator):
     spec = Spec(
         name="verify_version",
         label="Verify a version",
-        description="Compute a version's hashes, manifest digest and metrics anew: reproduced, or what differs",
+        description="Is it reproducible? Hashes, manifest digest and metrics computed anew, and what differs",
         icon="fact_check",
-        risk="low",
+        writes="nothing",
         quick=True,
         target=False,
         needs_dataset=False,
@@ -39,7 +39,7 @@ class VerifyVersion(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the choice of a version, and says how much is fetched."""
-        form.choice("model", form.models(), free=True)
+        form.version()
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
             form.warning("MBARI_ARTIFACTS is not set here: only a worker that has it can fetch the files.")
         record = form.registered(form.value("model"))

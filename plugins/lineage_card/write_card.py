@@ -21,9 +21,9 @@ class WriteCard(SuiteOperator):
     spec = Spec(
         name="write_card",
         label="Write card",
-        description="Say what a model version is for and what not; get its card. Notes are added and dated, never lost",
+        description="Document a model version: what it is for and what not. The model card keeps every dated note",
         icon="description",
-        risk="medium",
+        writes="fiftyone",
         quick=True,
         target=False,
         needs_dataset=False,
@@ -50,7 +50,7 @@ class WriteCard(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.choice("model", form.models(), free=True)
+        form.version()
         if not secrets(form.ctx).get("MBARI_ARTIFACTS"):
             form.warning("MBARI_ARTIFACTS is not set here: only a worker that has it can read and write cards.")
         record = form.registered(form.value("model"))

@@ -21,9 +21,9 @@ class AddLabel(SuiteOperator):
     spec = Spec(
         name="add_label",
         label="Add a name to the vocabulary",
-        description="A new class name that labels may have from now on",
+        description="A new class name that labels may have from now on; adds a new class to the list",
         icon="playlist_add",
-        risk="medium",
+        writes="outside",
         quick=True,
         target=False,
     )

@@ -26,7 +26,7 @@ class ApplyCorrections(SuiteOperator):
         label="Apply corrections",
         description="Make corrections the labels in FiftyOne, or undo a run that did",
         icon="done_all",
-        risk="high",
+        writes="fiftyone",
         quick=True,
     )
 

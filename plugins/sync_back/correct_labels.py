@@ -22,9 +22,9 @@ class CorrectLabels(SuiteOperator):
     spec = Spec(
         name="correct_labels",
         label="Correct labels",
-        description="Say what the selected ROIs should be labelled; nothing is sent and no label changes yet",
+        description="Relabel, fix, annotate: say what the selected ROIs should be; no label changes yet",
         icon="edit_note",
-        risk="medium",
+        writes="fiftyone",
         quick=True,
         button=True,
     )

@@ -23,9 +23,9 @@ class ExportHistory(SuiteOperator):
     spec = Spec(
         name="export_history",
         label="Export label history",
-        description="Every change of a label, or everything sent to the label store, as CSV",
+        description="Download every change of a label, or everything sent to the label store, as CSV",
         icon="history",
-        risk="low",
+        writes="fiftyone",
         quick=True,
         target=False,
     )

@@ -49,9 +49,9 @@ class PreviewSync(SuiteOperator):
     spec = Spec(
         name="preview_sync",
         label="Preview a sync",
-        description="What 'Sync back' would send, and what it would not and why; nothing is sent, no label changes",
+        description="Dry run: what 'Sync back' would send, each conflict, what it would not and why; no label changes",
         icon="preview",
-        risk="low",
+        writes="fiftyone",
         quick=True,
     )
 

@@ -35,9 +35,9 @@ class PullLabels(SuiteOperator):
     spec = Spec(
         name="pull_labels",
         label="Pull labels",
-        description="Compare labels with the database of record, and take its labels in where nothing was edited here",
+        description="Import or download labels from the database of record (Tator, MongoDB), but where edited here",
         icon="cloud_download",
-        risk="high",
+        writes="fiftyone",
     )
 
     class Params(LabelParams):

@@ -24,9 +24,9 @@ class RevertSync(SuiteOperator):
     spec = Spec(
         name="revert_sync",
         label="Revert a sync",
-        description="Put back the labels that a sync replaced, where nobody has changed them since",
+        description="Undo: put back the labels that a sync replaced, where nobody has changed them since",
         icon="settings_backup_restore",
-        risk="high",
+        writes="outside",
         target=False,
     )
 

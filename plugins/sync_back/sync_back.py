@@ -34,9 +34,9 @@ class SyncBack(SuiteOperator):
     spec = Spec(
         name="sync_back",
         label="Sync back",
-        description="Send corrected labels to the database of record, where it still holds what was stored",
+        description="Send (push, upload) corrected labels to the database of record, such as Tator; nothing twice",
         icon="cloud_sync",
-        risk="high",
+        writes="outside",
     )
 
     class Params(LabelParams):

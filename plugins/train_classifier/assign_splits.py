@@ -18,9 +18,9 @@ class AssignSplits(SuiteOperator):
     spec = Spec(
         name="assign_splits",
         label="Assign train, val and test",
-        description="Stratified splits that keep groups (a day, a dive) and identical images on one side",
+        description="Split for training, validation, testing: no leak between groups (a dive) or identical images",
         icon="call_split",
-        risk="medium",
+        writes="fiftyone",
         quick=True,
     )
     Params = split_job.Params

@@ -17,9 +17,9 @@ class CheckSetup(SuiteOperator):
     spec = Spec(
         name="check_setup",
         label="Check the set-up",
-        description="Versions, GPU, scratch, storage, media, workers and webhook in one table; no secret is shown",
+        description="Is the setup right? Versions, GPU, storage, media, workers, secrets (not shown): what to install",
         icon="fact_check",
-        risk="low",
+        writes="nothing",
         quick=True,
         target=False,
         needs_dataset=False,

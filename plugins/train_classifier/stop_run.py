@@ -15,9 +15,9 @@ class StopRun(SuiteOperator):
     spec = Spec(
         name="stop_run",
         label="Stop a run",
-        description="End a long run of the suite at its next safe point; it keeps what it has",
+        description="Cancel or abort a long run at its next safe point; see its progress. It keeps what it has",
         icon="stop_circle",
-        risk="medium",
+        writes="fiftyone",
         execution="immediate",
         target=False,
         needs_dataset=False,

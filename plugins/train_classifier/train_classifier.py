@@ -24,9 +24,9 @@ class TrainClassifier(SuiteOperator):
     spec = Spec(
         name="train_classifier",
         label="Train a classifier",
-        description="Fine-tune a YOLO classifier on labelled ROIs; the result is a model version with its manifest",
+        description="Fine-tune or retrain a YOLO classifier on labelled ROIs; gives a model version with manifest",
         icon="model_training",
-        risk="medium",
+        writes="fiftyone",
         execution="delegated",
     )
     Params = train_job.Params

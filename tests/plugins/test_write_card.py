@@ -33,7 +33,9 @@ def run(dataset, **params):
 
 
 def test_a_note_goes_into_the_card_of_a_trained_version(dataset, registry, version, tmp_path):
-    assert f"Nobody has written anything about {version.name} yet." in form(WRITE, dataset, model="m", _show_1=True)
+    assert f"Nobody has written anything about {version.name} yet." in form(
+        WRITE, dataset, model="m", _show_what_was_written_before=True
+    )
     run(None, model="m", intended_use="Sorting.", limitations="Not at night.")
     done = run(dataset, model=version.name, notes="Looked at by hand:\n* fine *")
     assert done["version"] == version.name
@@ -44,7 +46,7 @@ def test_a_note_goes_into_the_card_of_a_trained_version(dataset, registry, versi
     assert "> Not at night." in card
     assert "\\* fine \\*" in card
 
-    assert "Notes, oldest first" in form(WRITE, dataset, model=version.name, _show_1=True)
+    assert "Notes, oldest first" in form(WRITE, dataset, model=version.name, _show_what_was_written_before=True)
 
     # What it says is what the records say.
     metrics = json.loads((Path(version.uri) / "metrics.json").read_text())

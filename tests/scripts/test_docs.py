@@ -88,7 +88,7 @@ def test_a_parameter_is_described_as_it_is_declared() -> None:
         name="made_up",
         label="Made up",
         description="does nothing",
-        risk="low",
+        writes="nothing",
         execution="either",
         quick=False,
         button=True,

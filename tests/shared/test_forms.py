@@ -44,6 +44,29 @@ def test_every_parameter_is_drawn_from_its_declaration():
     assert not inputs["field"]["required"]
 
 
+def test_what_has_a_default_is_not_called_missing_before_the_app_has_filled_it_in():
+    form = forms.Form(Context(), Params)
+    form.field("name", default="ab")
+    form.check()
+    assert (drawn(form)["name"]["required"], drawn(form)["name"]["invalid"]) == (False, False)
+    emptied = forms.Form(Context(name=""), Params)
+    emptied.field("name", default="ab")
+    emptied.check()
+    assert drawn(emptied)["name"]["error_message"] == "The parameter 'name' is required"
+
+
+def test_what_has_no_input_is_said_above_all_others():
+    form = forms.Form(Context(nmae="ab", epochs=0), Params)
+    form.field("name")
+    form.check()
+    said = [one["error_message"] for one in drawn(form).values() if one["invalid"]]
+    assert [text.split(";")[0].split(":")[0] for text in said] == [
+        "The parameter 'epochs' cannot be 0",
+        "There is no parameter 'nmae'",
+    ]
+    assert list(drawn(form))[-1] == "name"
+
+
 def test_an_error_in_a_form_keeps_it_from_being_started():
     form = forms.Form(Context(), Params)
     form.warning("look")
@@ -63,7 +86,7 @@ def test_an_input_that_the_run_would_refuse_is_marked_in_the_form():
 
 
 def test_a_ticked_box_stays_ticked_when_a_notice_appears_above():
-    plain, noticed = (forms.Form(Context(_show_1=True), Params) for _ in range(2))
+    plain, noticed = (forms.Form(Context(_show_it=True), Params) for _ in range(2))
     noticed.warning("look")
     assert plain.on_request("Show it")
     assert noticed.on_request("Show it")
@@ -79,6 +102,8 @@ def test_a_form_says_how_many_samples_it_works_on(dataset):
     dataset.add_samples([fo.Sample(filepath=f"{i}.png") for i in range(3)])
     assert says(dataset.view()) == "Works on all 3 ROIs."
     assert says(dataset.limit(1)) == "Works on 1 of 3 ROIs."
+    dataset.delete_samples(dataset.skip(1))
+    assert says(dataset.view()) == "Works on the only ROI of the dataset."
 
 
 def test_the_only_label_field_is_the_default(dataset):
@@ -98,6 +123,10 @@ def test_a_table_is_made_for_reading():
 
 
 def test_a_label_field_that_does_not_exist_is_an_error(dataset):
+    form = forms.Form(Context(dataset, field="ground_truth"), Params)
+    assert form.label_field("field") is None
+    assert "No field of this dataset has labels yet" in drawn(form)["_problem_1"]["error_message"]
+    dataset.add_sample_field("species", fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
     form = forms.Form(Context(dataset, field="ground_truth"), Params)
     assert form.label_field("field") is None
     assert "no Classification field 'ground_truth'" in drawn(form)["_problem_1"]["error_message"]

@@ -28,7 +28,7 @@ from .shared.errors import InputError
 from .shared.operators import Spec, SuiteOperator
 
 class Work(SuiteOperator):
-    spec = Spec(name="work", label="Work", description="Does what the test asks for", icon="build", risk="low")
+    spec = Spec(name="work", label="Work", description="Does what the test asks for", icon="build", writes="nothing")
 
     class Params(BaseModel):
         model_config = ConfigDict(extra="forbid")
