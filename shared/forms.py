@@ -52,15 +52,21 @@ class Form:
         """FiftyOne's database, for the suite's own collections."""
         return odm.get_db_conn()
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str, first: Any = None) -> Any:
         """What the person has entered for a parameter so far, else its default (None when there is none).
 
         A value that the run would refuse counts as not entered, so that a form may compute with what it gets; `check`
         says what is wrong with it.
+
+        Args:
+            name: the parameter
+            first: what stands in its input at first instead of its default; until the App has sent it, it counts
         """
         entered = self.ctx.params.get(name)
         if entered is not None and entered != "" and name not in self._wrong:
             return entered
+        if first is not None and (name not in self.ctx.params or name in self._wrong):
+            return first
         default = self._params.model_fields[name].get_default(call_default_factory=True)
         return None if default is PydanticUndefined else default
 
@@ -209,7 +215,7 @@ class Form:
         have = have or samples.label_fields(dataset)
         options = {"default": first, **options}
         self.choice(name, [(field, field) for field in have] + list(more), **options)
-        return self.ctx.params.get(name) or options["default"]
+        return self.value(name) or options["default"]
 
     def registered(self, name: Any) -> Any:
         """The registry's record that a model's name means, or None for files and hubs; an unknown one is an error."""
@@ -265,7 +271,7 @@ class Form:
 
         have = [field for field in fields(self.ctx.dataset, *kinds) if field not in FIFTYONES_OWN]
         self.choice(name, [(field, field) for field in have], free=True, **more)
-        chosen = self.ctx.params.get(name) or more.get("default", self.value(name))
+        chosen = self.value(name, more.get("default"))
         if chosen and not has_path(self.ctx.dataset, chosen):
             there = f"(it has: {', '.join(have) or 'none of this kind'}){f'; {how} first' if how else ''}"
             self.error(f"The dataset has no field {chosen!r} {there}.")

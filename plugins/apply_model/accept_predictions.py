@@ -77,7 +77,7 @@ class AcceptPredictions(SuiteOperator):
         form.field("min_confidence")
         form.field("only_unlabelled", default=not doubted)
         form.warn_of_all()
-        corrects = not form.ctx.params.get("only_unlabelled", not doubted)
+        corrects = not form.value("only_unlabelled", not doubted)
         if doubted and corrects and not form.ctx.selected:
             _warn_of_doubts(form, target)
         elif focus and not doubted:

@@ -59,8 +59,7 @@ class SelectForReview(SuiteOperator):
         have = clustered.fields(dataset)
         if have:
             form.choice("cluster_field", [(name, name) for name in have], free=True)
-        # Until the App has sent the default, the parameter is not there.
-        if not form.ctx.params.get("embeddings_field", embeddings):
+        if not form.value("embeddings_field", embeddings):
             form.notice("Without embeddings no novel ROIs are found, and several frames of one animal may be chosen.")
         if form.on_request("More options: label field, rare share, seed"):
             form.fields("label_field", "rare_share", "seed")

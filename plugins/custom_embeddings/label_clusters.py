@@ -81,13 +81,13 @@ class LabelClusters(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs, and what would change, by the labels that the members have now."""
-        dataset, given = form.ctx.dataset, form.ctx.params
+        dataset = form.ctx.dataset
         fields = clustered.fields(dataset)
         if fields != [form.value("cluster_field")]:
             form.choice(
                 "cluster_field", [(name, name) for name in fields], default=_first(form.value("cluster_field"), fields)
             )
-        field = _first(given.get("cluster_field") or form.value("cluster_field"), fields)
+        field = _first(form.value("cluster_field"), fields)
         if field is None:
             form.error("There are no clusters in this dataset yet: run 'Cluster embeddings' first.")
             return
