@@ -22,8 +22,8 @@ LABELS, ROIS = "mbari-demo-labels", "rois"
 FIFTYONE = "from fiftyone.core.cli import main; main()"
 
 
-class NoDatabaseError(Exception):
-    """FiftyOne's MongoDB cannot be used; the message is one sentence."""
+class NoDatabaseError(SystemExit):
+    """FiftyOne's MongoDB cannot be used: whatever script runs ends with this one sentence."""
 
 
 def prepare(home: Path = DEMO) -> None:

@@ -1,4 +1,4 @@
-"""The only door to a FiftyOne dataset: plain columns out, plain columns in, always in bulk.
+"""The door to the samples of a FiftyOne dataset: plain columns out, plain columns in, always in bulk.
 
 Nothing here loops over `sample` objects. A batch costs one round trip to read and one to write,
 and only one batch is in memory, so a million samples need no more of it than ten thousand
@@ -19,7 +19,6 @@ from pymongo import UpdateMany, UpdateOne
 
 from .errors import InputError
 from .sync.labels import history_field, label_id, origin, status_field, stored_field
-from .vectors import read as read_vectors  # noqa: F401
 
 BATCH = 2048
 SPLITS = ("train", "val", "test")

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -22,7 +23,7 @@ PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
 WORKFLOWS, JOBS, ENTERPRISE = "workflows", "jobs", "enterprise"
 DOORS = (
     *("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "selected"),
-    *("workspaces", "media"),
+    *("workspaces", "labelling", "media"),
 )
 # Not to be imported before an operator runs: together they take many seconds.
 HEAVY = {
@@ -119,6 +120,11 @@ def test_a_package_imports_no_other_package_and_no_door_to_fiftyone(path: Path) 
 @pytest.mark.parametrize("path", [p for p in MODULES if layer(p) == WORKFLOWS], ids=named)
 def test_a_workflow_imports_no_door_to_fiftyone(path: Path) -> None:
     assert not imported(path) & (set(DOORS) - {"media"})
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent == SHARED and layer(p) not in DOORS], ids=named)
+def test_a_tool_imports_no_package_and_no_door_to_fiftyone(path: Path) -> None:
+    assert not imported(path) & (PACKAGES | set(DOORS) - {"media"})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
@@ -286,6 +292,16 @@ def test_a_plugin_without_its_shared_code_says_to_use_the_zip(tmp_path: Path) ->
     sentence = f"@mbari/sync_back has no shared/ code in {folder}: install the zip that `make zips` builds instead"
     assert errors[0].strip().splitlines()[-1] == f"ImportError: {sentence}"
     assert sentence in found["log"]
+
+
+def test_why_a_plugin_does_not_load_is_in_the_log(tmp_path: Path) -> None:
+    folder = tmp_path / "sync_back"
+    shutil.copytree(ROOT / "plugins" / "sync_back", folder)
+    (folder / "operators.py").write_text("import there_is_no_such_module\n")
+    found = register(tmp_path)
+    assert len(found["plugins"]["@mbari/sync_back"]["errors"]) == 1
+    assert "@mbari/sync_back cannot be loaded" in found["log"]
+    assert "No module named 'there_is_no_such_module'" in found["log"]
 
 
 # --- the lock and the tree ---

@@ -1,7 +1,7 @@
 """`label_clusters`: clusters that a person has looked at become corrections, or labels."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -97,6 +97,9 @@ class LabelClusters(SuiteOperator):
             sizes[name] += n
         largest = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
         form.choice("clusters", [(name, f"{name} ({many(n, 'ROI')})") for name, n in largest], several=True)
+        outside = [name for name in form.value("clusters") or () if name not in sizes]
+        if outside and (problem := _unknown(outside, dataset.distinct(f"{field}.label"), field)):
+            form.error(problem)
         own = [
             name for name in samples.label_fields(dataset) if name not in fields and not samples.writer(dataset, name)
         ]
@@ -187,11 +190,15 @@ def _members(job: Job) -> Any:
         raise InputError("Choose clusters, or select the ROIs to label: nothing is chosen, and this is for every ROI.")
     label = f"{params.cluster_field}.label"
     known = set(job.dataset.distinct(label))
-    if unknown := [name for name in params.clusters if name not in known]:
-        raise InputError(
-            f"There is no cluster {unknown[0]!r} in {params.cluster_field!r}; the form lists those there are."
-        )
+    if problem := _unknown(params.clusters, known, params.cluster_field):
+        raise InputError(problem)
     return job.view.match(ViewField(label).is_in(params.clusters)) if params.clusters else job.view.exists(label)
+
+
+def _unknown(chosen: Iterable[str], known: Container[str], field: str) -> str | None:
+    """Why clusters cannot be labelled: what is wrong with the first that is none."""
+    wrong = next((name for name in chosen if name not in known), None)
+    return None if wrong is None else f"There is no cluster {wrong!r} in {field!r}; the form lists those there are."
 
 
 def _rows(view: Any, field: LabelField, params: Any) -> Iterator[list[dict[str, Any]]]:

@@ -91,7 +91,7 @@ def work(job: Job, alias: str) -> dict[str, Any]:
     root = open_root(job.secrets.get("MBARI_ARTIFACTS", ""), job.secrets)
     fresh, _ = labelled(job.view, params.label_field)
     golden = golden_set(job.dataset, params.golden_view, params.label_field)
-    wish = promoting.Wish(record, alias, job.user, params.reason, getattr(job.run, "id", None), params.force)
+    wish = promoting.Wish(record, alias, job.user, params.reason, job.run.id, params.force)
     bounds = promoting.Bounds(params.golden_accuracy, params.margin, params.max_mix_change)
     with scratch("promote-") as folder:
         where = promoting.Where(registry, root, Media(job.secrets).read, folder, job.run)

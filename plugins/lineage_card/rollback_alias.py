@@ -72,9 +72,7 @@ class RollbackAlias(SuiteOperator):
         registry, params = Registry(job.db), job.params
         model, _, alias = params.alias.partition("@")
         held = registry.aliases(model).get(alias)
-        change = registry.rollback(
-            model, alias, by=job.user, reason=params.reason, run_id=getattr(job.run, "id", None), expected=held
-        )
+        change = registry.rollback(model, alias, by=job.user, reason=params.reason, run_id=job.run.id, expected=held)
         return {
             "message": f"{params.alias} stands for {model}/{change.version} again (before: {change.previous}).",
             "alias": params.alias,

@@ -23,8 +23,12 @@ def register(plugin):
         for name in [name for name in sys.modules if name.startswith(f"{__name__}.")]:
             del sys.modules[name]
 
-    from . import operators
-
+    try:
+        from . import operators
+    except Exception:
+        # FiftyOne keeps the reason to itself.
+        logging.getLogger(__name__).exception("%s cannot be loaded", plugin.name)
+        raise
     operators.CODE = code
     for operator in operators.OPERATORS:
         plugin.register(operator)

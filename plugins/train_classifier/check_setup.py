@@ -6,9 +6,9 @@ from typing import Any
 import fiftyone.plugins as fop
 from pydantic import BaseModel, ConfigDict
 
-from .shared import setup_check
 from .shared.forms import Form
 from .shared.operators import Job, Spec, SuiteOperator
+from .shared.workflows import setup_check
 
 
 class CheckSetup(SuiteOperator):

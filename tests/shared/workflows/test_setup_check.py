@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared import setup_check
+from shared.workflows import setup_check
 from tests import labels, rois
 from tests.shared.sync.stores.tators import PLACE, Troubled, element, uri
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from . import __version__
-from .errors import ImageError, SuiteError
+from .. import __version__
+from ..errors import ImageError, SuiteError
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -221,7 +221,7 @@ def _ago(when: datetime) -> str:
 
 
 def _artifacts(secrets: Mapping[str, str]) -> Row:
-    from .artifacts import open_root
+    from ..artifacts import open_root
 
     uri = secrets.get("MBARI_ARTIFACTS")
     if not uri:
@@ -237,7 +237,7 @@ def _credentials(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
     used = [*(secrets.get(place) or "" for place in places), *media]
     if not any("s3://" in uri for uri in used):
         return {"state": "not set", "detail": "nothing here is on S3"}
-    from . import s3
+    from .. import s3
 
     source = s3.source(secrets)
     if source.expires is None:
@@ -252,7 +252,7 @@ def _credentials(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
 def _media(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
     if not media:
         return {"state": "not set", "detail": "open a dataset, and some of its images are read as a run reads them"}
-    from .media import Media, decode
+    from ..media import Media, decode
 
     reader, problems = Media(secrets, cache_bytes=0), []
     for uri in media:
@@ -272,7 +272,7 @@ def _label_store(secrets: Mapping[str, str]) -> Row:
     uri = secrets.get("MBARI_LABEL_STORE")
     if not uri:
         return _not_set("MBARI_LABEL_STORE", "corrections stay in FiftyOne")
-    from .sync.stores import open_store
+    from ..sync.stores import open_store
 
     store = open_store(uri, secrets.get("MBARI_LABEL_STORE_TOKEN"))
     try:
@@ -285,7 +285,7 @@ def _vocabulary(secrets: Mapping[str, str]) -> Row:
     uri = secrets.get("MBARI_VOCABULARY")
     if not uri:
         return _not_set("MBARI_VOCABULARY", "the label field's own classes are the vocabulary")
-    from . import vocabulary
+    from .. import vocabulary
 
     return _ok(f"{uri}: {len(vocabulary.load(uri, secrets)):,} names")
 
