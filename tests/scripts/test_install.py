@@ -40,6 +40,12 @@ class Management(SimpleNamespace):
         assert key == key.upper()
         self.secrets[key] = value
 
+    def update_secret(self, key: str, value: str | None = None, description: str | None = None) -> None:
+        assert key in self.secrets
+        if value == "refused":
+            raise RuntimeError(f"no room for {value}")
+        self.secrets[key] = value
+
     def delete_secret(self, key: str) -> None:
         del self.secrets[key]
 
@@ -70,7 +76,7 @@ def zips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_all_is_uploaded_set_and_permitted(zips: list[Path]) -> None:
     fom = Management()
-    said = install.install(fom, zips, {"MBARI_ARTIFACTS": "s3://b/p"})
+    said = list(install.install(fom, zips, {"MBARI_ARTIFACTS": "s3://b/p", "MBARI_WEBHOOK_URL": ""}))
     assert len(fom.plugins) == 5
     assert all(plugin["enabled"] for plugin in fom.plugins.values())
     assert fom.secrets == {"MBARI_ARTIFACTS": "s3://b/p"}
@@ -79,36 +85,104 @@ def test_all_is_uploaded_set_and_permitted(zips: list[Path]) -> None:
     assert not any("s3://b/p" in line for line in said)
 
 
-def test_again_it_is_an_upgrade_and_rotates_secrets_only_when_told(zips: list[Path]) -> None:
-    fom = Management(AWS_SESSION_TOKEN="old")
-    install.install(fom, zips, {"AWS_SESSION_TOKEN": "new"})
-    assert fom.secrets == {"AWS_SESSION_TOKEN": "old"}
-    install.install(fom, zips, {"AWS_SESSION_TOKEN": "new"}, rotate=True)
-    assert fom.secrets == {"AWS_SESSION_TOKEN": "new"}
+def test_again_it_is_an_upgrade_that_leaves_secrets(zips: list[Path]) -> None:
+    fom = Management(AWS_SESSION_TOKEN="old", MBARI_ARTIFACTS="s3://b/p")
+    for _ in range(2):
+        said = list(install.install(fom, zips, {"AWS_SESSION_TOKEN": "new", "MBARI_ARTIFACTS": ""}))
+        assert fom.secrets == {"AWS_SESSION_TOKEN": "old", "MBARI_ARTIFACTS": "s3://b/p"}
+        assert "secret AWS_SESSION_TOKEN: there already, left as it is" in said
+
+
+def test_rotating_replaces_adds_deletes_and_touches_nothing_else() -> None:
+    fom = Management(AWS_SESSION_TOKEN="old", MBARI_WEBHOOK_URL="stays", AWS_ACCESS_KEY_ID="old")
+    wanted = {
+        "AWS_SESSION_TOKEN": "",
+        "AWS_ACCESS_KEY_ID": "new",
+        "MBARI_ARTIFACTS": "s3://b/p",
+        "MBARI_VOCABULARY": "",
+    }
+    assert list(install.set_secrets(fom, wanted, rotate=True)) == [
+        "secret AWS_ACCESS_KEY_ID: replaced",
+        "secret AWS_SESSION_TOKEN: deleted, since the file has no value for it",
+        "secret MBARI_ARTIFACTS: set",
+    ]
+    assert fom.secrets == {"AWS_ACCESS_KEY_ID": "new", "MBARI_ARTIFACTS": "s3://b/p", "MBARI_WEBHOOK_URL": "stays"}
+    assert not fom.plugins
+
+
+def test_a_secret_that_cannot_be_set_keeps_its_value_and_the_others_are_tried() -> None:
+    fom = Management(AWS_ACCESS_KEY_ID="old", MBARI_ARTIFACTS="old")
+    saying = install.set_secrets(fom, {"AWS_ACCESS_KEY_ID": "refused", "MBARI_ARTIFACTS": "new"}, rotate=True)
+    assert next(saying) == "secret AWS_ACCESS_KEY_ID: failed (RuntimeError: no room for ...)"
+    assert next(saying) == "secret MBARI_ARTIFACTS: replaced"
+    with pytest.raises(ValueError, match=r"^As they were before: AWS_ACCESS_KEY_ID\."):
+        next(saying)
+    assert fom.secrets == {"AWS_ACCESS_KEY_ID": "old", "MBARI_ARTIFACTS": "new"}
 
 
 def test_one_zip_alone_is_installed(zips: list[Path]) -> None:
     fom = Management()
-    install.install(fom, [path for path in zips if path.stem == "apply_model"], {})
+    list(install.install(fom, [path for path in zips if path.stem == "apply_model"], {}))
     assert list(fom.plugins) == ["@mbari/apply_model"]
     assert fom.permissions == {}
 
 
-def test_a_misspelt_secret_is_found_before_anything_is_done(zips: list[Path]) -> None:
-    fom = Management()
-    with pytest.raises(ValueError, match="No plugin asks for MBARI_ARTEFACTS"):
-        install.install(fom, zips, {"MBARI_ARTEFACTS": "x"})
-    assert not fom.plugins
+def secrets_file(folder: Path, text: str) -> Path:
+    path = folder / "secrets.yml"
+    path.write_text(text)
+    return path
+
+
+def test_a_value_is_what_stands_on_its_line(tmp_path: Path) -> None:
+    values = ["0123456", "yes", "@s3cr3tpw", "1.20", "a: b", "{x}", "null", "0x1F", "p#w", '"', "2026-01-01"]
+    for value in values:
+        assert install.read_secrets(secrets_file(tmp_path, f"MBARI_ARTIFACTS: {value}  \n")) == {
+            "MBARI_ARTIFACTS": value
+        }
+    text = "# ours\n\nMBARI_ARTIFACTS: 'abc #def'\nMBARI_VOCABULARY: \"it's\"\nMBARI_WEBHOOK_URL:\n"
+    assert install.read_secrets(secrets_file(tmp_path, text)) == {
+        "MBARI_ARTIFACTS": "abc #def",
+        "MBARI_VOCABULARY": "it's",
+        "MBARI_WEBHOOK_URL": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("MBARI_ARTIFACTS: a\nhunter2\n", "line 2, is not NAME: value"),
+        ("MBARI_ARTIFACTS:hunter2\n", "line 1, is not NAME: value"),
+        ("MBARI_ARTIFACTS: hunter2 #3\n", "line 1: put the value between quotes"),
+        ("MBARI_ARTIFACTS: hunter2\nMBARI_ARTIFACTS: b\n", "line 2: MBARI_ARTIFACTS is there twice"),
+        ("MBARI_ARTEFACTS: hunter2\n", "No plugin asks for MBARI_ARTEFACTS"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_said_without_a_value(tmp_path: Path, text: str, says: str) -> None:
+    done = run("--rotate", "--secrets", str(secrets_file(tmp_path, text)))
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def run(*given: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "install.py"), *given]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    done = run("--rotate", "--secrets", str(tmp_path / "none.yml"))
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("none.yml cannot be read: No such file or directory.")
 
 
 def test_with_open_source_fiftyone_it_says_what_is_missing(zips: list[Path]) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "install.py"), str(zips[0].parent)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run(str(zips[0].parent))
     assert done.returncode == 1
     assert "it takes FiftyOne Enterprise's SDK" in done.stderr
 
 
 def test_the_example_of_secrets_names_each_that_the_plugins_ask_for() -> None:
-    example = yaml.safe_load((ROOT / "deploy" / "secrets.example.yml").read_text())
+    example = install.read_secrets(ROOT / "deploy" / "secrets.example.yml")
     asked = yaml.safe_load((ROOT / "plugins" / "train_classifier" / "fiftyone.yml").read_text())["secrets"]
     assert sorted(example) == sorted(asked)
