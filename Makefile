@@ -14,7 +14,7 @@ help:
 	@echo "make screenshots  the README's picture anew, after a demo; needs Debian's chromium"
 	@echo "make docs   what the READMEs say of operators and parameters, from the code"
 	@echo "make test   every test; ARGS=... goes to pytest"
-	@echo "make compat the tests and the demo on the oldest FiftyOne and on Python 3.12; may take an hour"
+	@echo "make compat the zips and the demo on the oldest FiftyOne and on Python 3.12; half an hour"
 	@echo "make bench  the benchmarks, or one: NAME=..."
 	@echo "make lint   ruff and mypy"
 	@echo "make zips   dist/<plugin>.zip, to upload to FiftyOne"
