@@ -11,7 +11,7 @@ help:
 	@echo "make demo   the whole loop on drawn plankton; IMAGES=<folder of class folders> WEIGHTS=<file> for real ones"
 	@echo "make app    FiftyOne's App on the demo dataset, with the plugins and a delegated worker"
 	@echo "make python a prompt on the demo's dataset, with the plugins; SCRIPT=<file> runs a script"
-	@echo "make screenshots  the README's picture anew, after a demo; needs Debian's chromium"
+	@echo "make screenshots  the pictures of README and docs anew, after a demo; needs Debian's chromium"
 	@echo "make docs   what the READMEs say of operators and parameters, from the code"
 	@echo "make test   every test; ARGS=... goes to pytest"
 	@echo "make compat the zips and the demo on the oldest FiftyOne and on Python 3.12; half an hour"

@@ -1,5 +1,6 @@
-"""Makes the README's pictures anew: FiftyOne's App on the demo's dataset, in a browser, used as a person would."""
+"""Makes the pictures of README and docs/ anew: the App on the demo's dataset, in a browser, used as a person would."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import surroundings
 sys.path.insert(0, str(surroundings.ROOT))  # for what drives the browser in the tests
 
 MAP = "embeddings_map"
-LASSO, LINEAGE, FOCUS = "embeddings-map", "model-lineage", "focus-list"  # the pictures
+# The pictures.
+LASSO, LINEAGE, FOCUS, LABELS, TRAIN = "embeddings-map", "model-lineage", "focus-list", "labels", "train"
 DOUBTED = "Labels that look wrong"  # the item of the focus list that is opened
 WIDTH = 1200  # of a picture, in pixels
 SHOWN = {"ground_truth", "cluster"}  # what the grid draws on the ROIs
@@ -20,6 +22,7 @@ def main() -> int:
     surroundings.prepare()
     surroundings.install_plugins()
     surroundings.own_database()
+    os.environ["MBARI_LABEL_STORE"] = surroundings.own_label_store()
 
     import fiftyone as fo
 
@@ -34,7 +37,7 @@ def main() -> int:
 
 
 def _photograph(dataset, doubted: str) -> None:
-    """Draws a lasso on the map, coloured by cluster; opens a version in the panel of models, and the focus list."""
+    """Looks at a sync and a training before they begin; draws a lasso; opens a model version, and the focus list."""
     from tests import browser
 
     log = surroundings.BUILD / "app" / "screenshots.log"
@@ -43,6 +46,16 @@ def _photograph(dataset, doubted: str) -> None:
     with browser.app(dataset.name, log) as url, browser.person(url) as person:
         person.open_app(dataset.count())
         _draw_only(person, dataset, SHOWN)
+        person.open_form("Preview a sync")
+        person.press("Execute")
+        person.see("in conflict")
+        person.look(LABELS)
+        person.press("Close")
+        person.open_form("Train a classifier")
+        person.write("Model name", "plankton")
+        person.can_press("Schedule")
+        person.look(TRAIN)
+        person.press("Cancel")
         person.open_panel("Model lineage", "Click a version")
         person.open_row("candidate")
         person.figures(1)
@@ -61,7 +74,7 @@ def _photograph(dataset, doubted: str) -> None:
         person.see(f"{dataset.load_saved_view(doubted).count():,} samples")
         person.open_saved_views()
         person.look(FOCUS)
-    for name in (LASSO, LINEAGE, FOCUS):
+    for name in (LASSO, LINEAGE, FOCUS, LABELS, TRAIN):
         to = surroundings.ROOT / "docs" / f"{name}.png"
         shrink(browser.SCREENSHOTS / to.name, to)
         print(f"{to}: {to.stat().st_size / 1000:.0f} kB")

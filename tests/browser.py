@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 SCREENSHOTS = Path(__file__).resolve().parent.parent / "build" / "screenshots"
-SECONDS = 120  # a loaded machine takes its time
+SECONDS = 240  # a loaded machine takes its time
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,11 +28,19 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_APP = """
+_APP = f"""
 import sys
 import fiftyone as fo
+from fiftyone.core.service import Service
+Service._wait_for_child_port.__defaults__ = (None, {SECONDS})  # FiftyOne's minute is too short for a loaded machine
 fo.launch_app(fo.load_dataset(sys.argv[1]), remote=True, address="127.0.0.1", port=int(sys.argv[2])).wait(-1)
 """
+# The texts of a form that are red, or stand in a red box.
+_RED = """form => [...form.querySelectorAll('*')].filter(part => {
+    const [red, green, blue] = getComputedStyle(part).color.match(/[0-9.]+/g).map(Number);
+    const text = part.children.length === 0 && part.textContent.trim();
+    return text && (red > 150 && green < 100 && blue < 100 || part.closest('.MuiAlert-colorError'));
+}).map(part => part.textContent.trim())"""
 
 
 def chromium() -> str:
@@ -118,9 +126,9 @@ class Person:
                 continue
         box.fill(search)
 
-    def open_form(self, operator: str) -> None:
-        """Opens an operator's form by its name in the operator browser."""
-        self.open_browser(operator)
+    def open_form(self, operator: str, search: str | None = None) -> None:
+        """Opens an operator's form by its name in the operator browser, found by what is searched for, or by it."""
+        self.open_browser(search or operator)
         # The buttons move when the App has learnt whether the operator can be scheduled.
         with self._answered("resolve-execution-options"), self._redrawn():
             self.page.get_by_text(operator, exact=True).click()
@@ -132,6 +140,10 @@ class Person:
             tile = self.page.locator("[data-cy='looker']").nth(place)
             tile.hover()
             tile.locator("label").click()
+
+    def deselect(self, *places: int) -> None:
+        """Takes the ticks of the ROIs at these places away."""
+        self.select(*places)  # the same boxes
 
     def open_form_by_button(self, icon: str) -> None:
         """Opens an operator's form by its button above the grid, which shows this Material icon."""
@@ -175,6 +187,13 @@ class Person:
         workspace = self.page.get_by_text(name, exact=True)
         self._until_there(self.page.get_by_text("Unsaved", exact=True), workspace)
         workspace.click()
+
+    def close_panels(self) -> None:
+        """Closes what is open beside the grid; above a narrow grid the App puts the operators' buttons in a list."""
+        closing = self.page.locator("[data-cy^='panel-tab'] [title='Close']")
+        while closing.count():
+            closing.first.click()
+            self.page.wait_for_timeout(300)
 
     def open_panel(self, name: str, shows: str) -> None:
         """Opens a panel by the plus sign beside the tab of the samples, and waits until a text is in it."""
@@ -323,6 +342,10 @@ class Person:
             self.page.wait_for_timeout(200)
         self.look("not-seen")
         raise AssertionError(f"no table with the columns {header}")
+
+    def complaints(self) -> list[str]:
+        """What the open form says in red: boxes, and lines under its inputs."""
+        return self.page.get_by_role("dialog").last.evaluate(_RED)
 
     def look(self, name: str) -> None:
         """Keeps a screenshot for whoever wants to see what the test saw."""
