@@ -256,6 +256,8 @@ class SuiteOperator(foo.Operator):
             result["stopped"] = run.stop_reason
         run.finish(result)
         if not ctx.delegated:
+            if _open_view_is_gone(ctx):  # FiftyOne cannot load a dataset again with such a view open
+                ctx.ops.clear_view()
             ctx.ops.reload_dataset()
             if self.spec.at_once:  # nothing else shows the result
                 ctx.ops.clear_selected_samples()
@@ -315,6 +317,15 @@ def shown(ctx: Any) -> Any:
         if filters or extended:
             ctx._view = fosv.get_extended_view(ctx.view, filters, extended_stages=extended)
     return ctx.view
+
+
+def _open_view_is_gone(ctx: Any) -> bool:
+    """Whether the saved view that the App shows is there no more, such as that of an earlier focus list."""
+    name = ctx.request_params.get("view_name")
+    if not name or ctx.dataset is None:
+        return False
+    ctx.dataset.reload()  # the work may have changed another object of it
+    return not ctx.dataset.has_saved_view(name)
 
 
 def _rows(name: str, value: Any) -> list[Mapping[str, Any]]:

@@ -320,21 +320,19 @@ class LabelField:
         self._write(operations)
 
     def save_views(self, statuses: Mapping[str, str]) -> list[str]:
-        """Saves a view for each status that samples have now, in place of those of last time.
+        """Saves a view for each status that samples have now.
+
+        One that is empty by now stays: the App may have it open, and FiftyOne cannot load a page whose view is gone.
 
         Args:
-            statuses: how the text in the status field begins, and what to call those samples: all there can be
+            statuses: how the text in the status field begins, and what to call those samples
 
         Returns:
-            the names of the saved views
+            the names of the views that have samples
         """
         # A dataset with several label fields has a set of views for each.
         own = "" if self.name == "ground_truth" else f" ({self.name})"
         made = {f"{VIEWS}{name}{own}": begins for begins, name in statuses.items() if self._any(begins)}
-        old = {f"{VIEWS}{name}{own}" for name in statuses.values()}
-        for name in (old - made.keys()) & set(self.dataset.list_saved_views()):
-            with suppress(ValueError):  # somebody, or a try whose answer got lost, has deleted it already
-                persist(partial(self.dataset.delete_saved_view, name))
         return [name for name, begins in made.items() if self._save_view(name, begins)]
 
     def _save_view(self, name: str, begins: str) -> bool:

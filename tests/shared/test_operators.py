@@ -11,7 +11,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 from bson import ObjectId
-from fiftyone.operators.executor import ExecutionError, resolve_type
+from fiftyone.operators.executor import ExecutionError, execute_or_delegate_operator, resolve_type
 from fiftyone.operators.registry import OperatorRegistry
 
 from shared import runs
@@ -40,6 +40,8 @@ class Work(SuiteOperator):
             raise InputError("The day field is empty.")
         if job.params.how == "bug":
             return {"never": {}["missing"]}
+        if job.params.how == "delete a view":
+            job.dataset.delete_saved_view("gone")
         if job.params.how == "wait":
             until = time.monotonic() + job.params.seconds
             while not job.run.stopping() and time.monotonic() < until:
@@ -232,3 +234,13 @@ def _db():
     import fiftyone.core.odm as odm
 
     return odm.get_db_conn()
+
+
+@pytest.mark.parametrize(("shown", "asked"), [("gone", ["clear_view", "reload_dataset"]), ("kept", ["reload_dataset"])])
+def test_a_view_that_a_run_has_deleted_is_left_before_the_app_loads_the_dataset_again(samples, shown, asked):
+    for name in ("gone", "kept"):
+        samples.save_view(name, samples.limit(1))
+    request = {"dataset_name": samples.name, "view_name": shown, "params": {"how": "delete a view"}}
+    done = asyncio.run(execute_or_delegate_operator(URI, request))
+    done.raise_exceptions()
+    assert [one["operator_uri"].rpartition("/")[2] for one in done.executor.to_json()["requests"]] == asked
