@@ -1,12 +1,13 @@
 """Says whether an image holds what the plugins ask for; run while the image is built, where a failure ends the build.
 
-usage: python check_image.py <folder of requirement files> [--cuda]
+usage: python check_image.py <folder of requirement files and worker.lock> [--cuda]
 """
 
 import importlib
 import importlib.metadata
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -38,11 +39,8 @@ def problems(folder: Path, cuda: bool) -> Iterator[str]:
             importlib.import_module(IMPORTED_AS.get(requirement.name, requirement.name))
         except Exception as error:
             yield f"{requirement.name} cannot be imported: {type(error).__name__}: {error}"
-    for requirement in map(Requirement, importlib.metadata.requires("fiftyone") or ()):
-        # What is missing was so before: nothing is removed here.
-        version = _installed(requirement) if requirement.marker is None or requirement.marker.evaluate() else None
-        if version is not None and not requirement.specifier.contains(version, prereleases=True):
-            yield f"{requirement.name} is {version} (FiftyOne asks for {requirement})"
+    locked = re.findall(r"^([\w.-]+)==", (folder / "worker.lock").read_text(), re.MULTILINE)
+    yield from _at_odds(("fiftyone", *locked))
     owners = sorted(set(importlib.metadata.packages_distributions().get("cv2", ())))
     if len(owners) > 1:
         yield f"{' and '.join(owners)} bring one and the same cv2: remove all but opencv-python-headless"
@@ -51,6 +49,24 @@ def problems(folder: Path, cuda: bool) -> Iterator[str]:
 
         if torch.version.cuda is None:
             yield f"torch {torch.__version__} is built without CUDA: take a base image whose torch is built with it"
+
+
+def _at_odds(packages: Iterable[str]) -> Iterator[str]:
+    """What is there in a version that one of the packages does not take.
+
+    What is missing was so before, as FiftyOne's, or is left out of the lock, as a second cv2.
+    """
+    for package in packages:
+        try:
+            asked = importlib.metadata.requires(package) or ()
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another system, or another Python
+        for requirement in map(Requirement, asked):
+            if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            version = _installed(requirement)
+            if version is not None and not requirement.specifier.contains(version, prereleases=True):
+                yield f"{requirement.name} is {version} ({package} asks for {requirement})"
 
 
 def _installed(requirement: Requirement) -> str | None:
