@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import disk, s3
 from .disk import FileInfo, describe, require_space, scratch, sha256
-from .errors import InputError, StorageError
+from .errors import AccessError, InputError, ReadOnlyError, StorageError
 from .roots import INDEX, UNFINISHED, LocalRoot, Opened, Root, S3Root, Taken, hidden
 from .runs import Monitor
 
@@ -151,10 +151,17 @@ class Artifacts:
         """Writes, lists, reads and deletes a probe, so that what a run will need is known to work.
 
         Raises:
+            ReadOnlyError: if nothing may be written, and what is there can be read
             StorageError: with what does not work
         """
         folder, data = f".check-{uuid.uuid4().hex}{UNFINISHED}", uuid.uuid4().bytes
-        self._root.write(f"{folder}/probe", data)
+        try:
+            self._root.write(f"{folder}/probe", data)
+        except AccessError as error:
+            if (there := self.list()) and (opened := self._root.open(there[0])):
+                next(opened.chunks, b"")
+                raise ReadOnlyError(str(error)) from error
+            raise
         try:
             listed = self._root.list(folder)
             opened = self._root.open(f"{folder}/probe")

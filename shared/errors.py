@@ -36,6 +36,12 @@ class AccessError(StorageError):
     __module__ = "mbari"
 
 
+class ReadOnlyError(AccessError):
+    """Storage that can be read from here, and may not be written."""
+
+    __module__ = "mbari"
+
+
 class ImageError(SuiteError):
     """One image that cannot be read; a run skips it, counts it and goes on."""
 

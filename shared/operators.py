@@ -349,9 +349,12 @@ def _label(name: str) -> str:
 
 
 def secrets(ctx: Any) -> dict[str, str]:
-    """The suite's secrets that are set; the environment serves where an operator is not given any."""
-    found = {name: ctx.secret(name) for name in SECRETS}
-    return {name: str(value) for name, value in found.items() if value}
+    """The suite's secrets that are set, less white space that was pasted around them.
+
+    The environment serves where an operator is not given any.
+    """
+    found = {name: str(ctx.secret(name) or "").strip() for name in SECRETS}
+    return {name: value for name, value in found.items() if value}
 
 
 def _was_marked_failed(operation: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -103,13 +104,16 @@ def cost(record: Mapping[str, Any], now: datetime, price: float) -> float | None
 
 
 def price_per_hour(secret: str | None) -> float | None:
-    """The value of the secret `MBARI_PRICE_PER_HOUR`, None where it is not set; InputError where it is no number."""
+    """The value of the secret `MBARI_PRICE_PER_HOUR`, None where it is not set; InputError where it is no price."""
     if not secret:
         return None
     try:
-        return float(secret)
+        price = float(secret)
     except ValueError:
-        raise InputError("The secret MBARI_PRICE_PER_HOUR is not a number: correct it, or remove it.") from None
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise InputError("The secret MBARI_PRICE_PER_HOUR is no price: set it to a number such as 1.20, or remove it.")
+    return price
 
 
 def _means(name: str, uri: str) -> bool:

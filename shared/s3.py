@@ -114,7 +114,7 @@ def source(secrets: Mapping[str, str]) -> Source:
         frozen = found.get_frozen_credentials()
     if isinstance(found, RefreshableCredentials):
         return Source(f"from {found.method}; they renew themselves while a run goes on", None)
-    kind = "temporary (AWS_SESSION_TOKEN); a run ends with them" if frozen.token else "without an end"
+    kind = "temporary (AWS_SESSION_TOKEN), and nothing renews them" if frozen.token else "without an end"
     given = "the secrets" if found.method == "explicit" else found.method
     return Source(f"from {given}, {kind}", _expiry(frozen.token) if frozen.token else None)
 

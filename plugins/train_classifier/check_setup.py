@@ -40,8 +40,11 @@ class CheckSetup(SuiteOperator):
         rows = setup_check.run(job.secrets, job.db, _plugins(), _some_media(job.dataset))
         bad = [row["item"] for row in rows if row["state"] == "failed"]
         message = f"Needs attention: {', '.join(bad)}." if bad else "Everything that is set up works."
-        if any(row["item"] == "artifact root" and row["state"] == "not set" for row in rows):
+        root = next(row["state"] for row in rows if row["item"] == "artifact root")
+        if root == "not set":
             message += " Training cannot work yet: the secret MBARI_ARTIFACTS is not set."
+        if root == "read only":
+            message += " This machine can apply models; it cannot train, since it may not write to the artifact root."
         return {"message": message, "checks": rows}
 
 

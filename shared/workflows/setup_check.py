@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from .. import __version__
-from ..errors import ImageError, SuiteError
+from ..errors import ImageError, ReadOnlyError, SuiteError
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHOWN = ("fiftyone", "torch", "torchvision", "ultralytics", "timm", "openvino", "transformers", "boto3")
 DELEGATED = "delegated_ops"  # FiftyOne's collection of scheduled runs
 WAITING_SECONDS = 900  # after which a queued run is worth a look, while no worker runs anything
-HUB = "huggingface.co"
+HUBS = {"huggingface.co": "hf:// weights and backbones", "github.com": "Ultralytics' networks such as yolov8n-cls.pt"}
 SCRATCH_BYTES = 1 << 30  # what a training of 60,000 ROIs takes
 REACH_SECONDS = 3.0
 
@@ -53,7 +53,7 @@ def run(
         media: some file paths or URIs of the open dataset
 
     Returns:
-        rows of item, state ("ok", "not set", "not reached", "failed") and detail; no secret is in any of them
+        rows of item, state ("ok", "read only", "not set", "not reached", "failed") and detail; no secret is in any
     """
     checks: list[tuple[str, Callable[[], Row]]] = [
         ("versions", lambda: _versions(plugins)),
@@ -228,7 +228,15 @@ def _artifacts(secrets: Mapping[str, str]) -> Row:
         return _not_set(
             "MBARI_ARTIFACTS", "training has nowhere to put models; set it to a folder or s3://bucket/prefix"
         )
-    open_root(uri, secrets).check()
+    root = open_root(uri, secrets)
+    if not uri.startswith("s3://") and not Path(uri).expanduser().is_dir():
+        # A training would make it: maybe on this machine alone, where a disk of all should have been mounted.
+        return _failed(f"there is no folder {uri} on this machine: make or mount it, or correct MBARI_ARTIFACTS")
+    try:
+        root.check()
+    except ReadOnlyError:
+        said = f"{uri}: listed and read; writing is not allowed, which does for applying models, not for training"
+        return {"state": "read only", "detail": said}
     return _ok(f"{uri}: wrote, listed, read and deleted a probe")
 
 
@@ -243,10 +251,10 @@ def _credentials(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
     if source.expires is None:
         return _ok(source.said)
     left = -_seconds(source.expires)
-    said = f"{source.said}, until {source.expires:%Y-%m-%d %H:%M} UTC"
+    until = f"{source.expires:%Y-%m-%d %H:%M} UTC"
     if left <= 0:
-        return _failed(f"{said}: expired; set new AWS secrets")
-    return _ok(f"{said} ({left / 3600:.1f} hours)")
+        return _failed(f"{source.said}; they expired {until}: set new AWS secrets")
+    return _ok(f"{source.said}; they expire {until}, in {left / 3600:.1f} hours")
 
 
 def _media(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
@@ -261,10 +269,13 @@ def _media(secrets: Mapping[str, str], media: Sequence[str]) -> Row:
         except ImageError as error:
             problems.append(str(error))
     if problems:
-        return _failed(
-            f"{len(problems)} of {len(media)} images of this dataset cannot be read here: {problems[0]} Give this "
-            "machine the folder or the access, or the samples the right path."
-        )
+        said = f"{len(problems)} of {len(media)} images of this dataset cannot be read here: {problems[0]}"
+        if any("/s3:/" in uri for uri in media):
+            return _failed(
+                f"{said} Open-source FiftyOne took addresses for paths when these samples were made: set "
+                "them anew with dataset.set_values('filepath', ...), which leaves s3:// as it is."
+            )
+        return _failed(f"{said} Give this machine the folder or the access, or the samples the right path.")
     return _ok(f"{len(media)} images of this dataset read, such as {media[0]}")
 
 
@@ -291,39 +302,50 @@ def _vocabulary(secrets: Mapping[str, str]) -> Row:
 
 
 def _trusted(secrets: Mapping[str, str]) -> Row:
+    from ..classifier.bases import trusted_prefixes
+
     prefixes = secrets.get("MBARI_TRUSTED_WEIGHTS")
     if not prefixes:
         return _not_set("MBARI_TRUSTED_WEIGHTS", "weights may be loaded from any file or s3:// URI (never with code)")
+    for prefix in trusted_prefixes(secrets):
+        if not prefix.startswith(("s3://", "hf://")) and not Path(prefix).expanduser().is_absolute():
+            return _failed(
+                f"'{prefix}' in MBARI_TRUSTED_WEIGHTS is neither s3://bucket/folder, hf://owner nor a full path, and "
+                "so trusts nothing: correct it"
+            )
     return _ok(prefixes)
 
 
 def _hub() -> Row:
-    row = _reach(HUB, 443, f"{HUB} answers")
-    if row["state"] == "failed":
-        return {"state": "not reached", "detail": f"{HUB} cannot be reached: give base weights as files or s3:// URIs"}
-    return row
+    away = [f"{hub} ({what})" for hub, what in HUBS.items() if _reach(hub, 443, "")["state"] == "failed"]
+    if away:
+        said = f"{' and '.join(away)} cannot be reached: give such weights as files or s3:// URIs"
+        return {"state": "not reached", "detail": said}
+    return _ok(f"{' and '.join(HUBS)} answer")
 
 
 def _webhook(secrets: Mapping[str, str]) -> Row:
     uri = secrets.get("MBARI_WEBHOOK_URL")
     if not uri:
         return _not_set("MBARI_WEBHOOK_URL", "no events are posted")
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:  # such as a port that is no number
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
         return _failed("MBARI_WEBHOOK_URL is not an http(s) URL: set it to the address that the webhook was given")
     # The path of a webhook is its password: only the host is shown, and nothing is posted.
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return _reach(parts.hostname, port, f"{parts.scheme}://{parts.hostname} answers")
+    return _reach(host, port, f"{parts.scheme}://{host} answers")
 
 
 def _price(secrets: Mapping[str, str]) -> Row:
-    price = secrets.get("MBARI_PRICE_PER_HOUR")
-    if not price:
+    from ..run_list import price_per_hour
+
+    price = price_per_hour(secrets.get("MBARI_PRICE_PER_HOUR"))
+    if price is None:
         return _not_set("MBARI_PRICE_PER_HOUR", "no costs are shown")
-    try:
-        return _ok(f"{float(price):.2f} per hour of a worker")
-    except ValueError:
-        return _failed("MBARI_PRICE_PER_HOUR is not a number: set it to one, such as 1.20")
+    return _ok(f"{price:.2f} per hour of a worker")
 
 
 def _reach(host: str, port: int, detail: str) -> Row:

@@ -53,7 +53,7 @@ def test_the_cost_is_shown_where_a_price_is_set(past, monkeypatch):
     assert [row["cost"] for row in shown["runs"]] == [1.5, 1.5]
     assert "cost 3.00 together" in shown["message"]
     monkeypatch.setenv("MBARI_PRICE_PER_HOUR", "cheap")
-    with pytest.raises(Exception, match="MBARI_PRICE_PER_HOUR is not a number"):
+    with pytest.raises(Exception, match="MBARI_PRICE_PER_HOUR is no price"):
         show()
 
 

@@ -104,7 +104,7 @@ def test_the_record_of_a_real_run_is_a_row(db):
 def test_the_price_is_a_number_or_it_is_said():
     assert run_list.price_per_hour(None) is None
     assert run_list.price_per_hour("1.5") == 1.5
-    with pytest.raises(InputError, match="MBARI_PRICE_PER_HOUR is not a number"):
+    with pytest.raises(InputError, match="MBARI_PRICE_PER_HOUR is no price"):
         run_list.price_per_hour("cheap")
 
 

@@ -356,8 +356,9 @@ class MongoStore:
 
     def _denied(self, doing: str) -> StorageError:
         return StorageError(
-            f"The user of MBARI_LABEL_STORE may not {doing} {self.name}: its admin can give the role readWrite "
-            f"on the database {self._settings.database!r}."
+            f"The user of MBARI_LABEL_STORE may not {doing} {self.name}: correct the names in the secret, or have its "
+            f"admin grant find, update and listIndexes on the collection {self._settings.collection!r} of "
+            f"{self._settings.database!r}."
         )
 
 

@@ -63,7 +63,7 @@ class Settings:
         """The error for a collection that is not among those that the user may see."""
         return StorageError(
             f"The database {self.database!r} has no collection {self.collection!r} that the user of "
-            f"MBARI_LABEL_STORE may read{_nearest(self.collection, names)}."
+            f"MBARI_LABEL_STORE may read{_nearest(self.collection, names)}"
         )
 
 
@@ -92,7 +92,11 @@ def connect(uri: str, token: str | None) -> tuple[MongoClient, Settings]:
     settings = _settings(ours, f"{scheme}://{_hosts(hosts)}", database)
     given = {key.lower(): value for key, value in theirs}
     more: dict[str, Any] = {key: value for key, value in _DEFAULTS.items() if key.lower() not in given}
-    if token and user and ":" not in user and given.get("authmechanism", "").upper() not in _NO_PASSWORD:
+    if user and ":" not in user and given.get("authmechanism", "").upper() not in _NO_PASSWORD:
+        if not token:
+            raise InputError(
+                "MBARI_LABEL_STORE names a user without a password: set the secret MBARI_LABEL_STORE_TOKEN to it."
+            )
         more["password"] = token
     plain = f"{scheme}://{authority}/{database}"
     if theirs:
@@ -197,8 +201,8 @@ def _check(theirs: list[tuple[str, str]], scheme: str) -> None:
         except (PyMongoError, ValueError, TypeError, OSError) as error:
             said = str(error)
         if said.startswith("Unknown option"):
-            near = _nearest(key, KEYS) or _nearest(key, re.findall(r"\w+", said.partition("one of (")[2]))
-            raise InputError(f"MBARI_LABEL_STORE has a key `{key}` that is not known{near}.")
+            known = [*KEYS, *re.findall(r"\w+", said.partition("one of (")[2])]
+            raise InputError(f"MBARI_LABEL_STORE has a key `{key}` that is not known{_nearest(key, known)}")
         if said:
             raise InputError(f"The value of `{key}` in MBARI_LABEL_STORE cannot be used; see pymongo's options.")
 
@@ -210,5 +214,6 @@ def _hosts(hosts: str) -> str:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence on a name that there is not."""
     near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    return f"; did you mean `{near[0]}`?" if near else "."

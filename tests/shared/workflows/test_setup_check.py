@@ -1,5 +1,6 @@
 """What the set-up check says: it tries each thing itself."""
 
+import contextlib
 import importlib.metadata
 import json
 from collections.abc import Iterator
@@ -203,10 +204,10 @@ def test_whose_credentials_are_used_and_until_when(db, s3, bucket, monkeypatch, 
     assert row("S3 credentials", db, {}) == ("not set", "nothing here is on S3")
     assert row("S3 credentials", db, s3 | root) == ("ok", "from the secrets, without an end")
     session = s3 | root | {"AWS_SESSION_TOKEN": "token/that-is-secret"}
-    assert row("S3 credentials", db, session)[1].endswith("temporary (AWS_SESSION_TOKEN); a run ends with them")
+    assert row("S3 credentials", db, session)[1].endswith("temporary (AWS_SESSION_TOKEN), and nothing renews them")
     # As `aws configure export-credentials --format env` gives them.
     monkeypatch.setenv("AWS_SESSION_TOKEN", session["AWS_SESSION_TOKEN"])
-    for hours, state, said in ((2, "ok", "UTC (2.0 hours)"), (-1, "failed", "expired; set new AWS secrets")):
+    for hours, state, said in ((2, "ok", "UTC, in 2.0 hours"), (-1, "failed", "UTC: set new AWS secrets")):
         monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", (datetime.now(UTC) + timedelta(hours=hours)).isoformat())
         found = row("S3 credentials", db, session)
         assert found[0] == state
@@ -215,8 +216,25 @@ def test_whose_credentials_are_used_and_until_when(db, s3, bucket, monkeypatch, 
 
 def test_an_artifact_root_that_lets_itself_be_read_only(db, guarded_s3) -> None:
     state, detail = row("artifact root", db, guarded_s3 | {"MBARI_ARTIFACTS": "s3://guarded/models"})
+    assert state == "read only"
+    assert "does for applying models, not for training" in detail
+    # Where nothing is, nothing shows that it could be read.
+    state, detail = row("artifact root", db, guarded_s3 | {"MBARI_ARTIFACTS": "s3://guarded/empty"})
     assert state == "failed"
-    assert "Not allowed to write to s3://guarded/models/" in detail
+    assert "Not allowed to write to s3://guarded/empty/" in detail
+    nobody = guarded_s3 | {"AWS_SECRET_ACCESS_KEY": "hunter2", "MBARI_ARTIFACTS": "s3://guarded/models"}
+    assert row("artifact root", db, nobody)[0] == "failed"
+
+
+def test_a_folder_that_is_not_there_is_missed_and_not_made(db, tmp_path) -> None:
+    there, typo = tmp_path / "artifacts", tmp_path / "artefacts" / "models"
+    there.mkdir()
+    state, detail = row("artifact root", db, {"MBARI_ARTIFACTS": str(typo)})
+    assert state == "failed"
+    assert f"there is no folder {typo} on this machine" in detail
+    assert row("artifact root", db, {"MBARI_ARTIFACTS": str(there)})[0] == "ok"
+    assert list(tmp_path.rglob("*")) == [there]
+    assert "give the full path of a folder" in row("artifact root", db, {"MBARI_ARTIFACTS": "models"})[1]
 
 
 def test_some_media_are_read(db, dataset, tmp_path) -> None:
@@ -227,3 +245,48 @@ def test_some_media_are_read(db, dataset, tmp_path) -> None:
     state, detail = row("media", db, {}, media=[*there, str(tmp_path / "gone.png")])
     assert state == "failed"
     assert "1 of 3 images of this dataset cannot be read here: There is no file at" in detail
+    fewer = [str(tmp_path / "s3:" / "lab" / "1.png")]  # what FiftyOne makes of an address in fo.Sample
+    assert "set them anew with dataset.set_values" in row("media", db, {}, media=fewer)[1]
+
+
+# --- what is only set ---
+
+
+@pytest.mark.parametrize(
+    ("secret", "value", "says"),
+    [
+        ("MBARI_WEBHOOK_URL", "http://host:abc/hunter2", "is not an http(s) URL"),
+        ("MBARI_WEBHOOK_URL", "hooks.example/hunter2", "is not an http(s) URL"),
+        ("MBARI_PRICE_PER_HOUR", "nan", "is no price"),
+        ("MBARI_PRICE_PER_HOUR", "-3", "is no price"),
+        ("MBARI_TRUSTED_WEIGHTS", "s3://lab/,weights", "'weights' in MBARI_TRUSTED_WEIGHTS is neither s3://"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_said(db, secret: str, value: str, says: str) -> None:
+    item = {"MBARI_WEBHOOK_URL": "webhook", "MBARI_PRICE_PER_HOUR": "price per hour"}.get(secret, "trusted weights")
+    state, detail = row(item, db, {secret: value})
+    assert state == "failed"
+    assert says in detail
+    assert "hunter2" not in detail
+
+
+def test_values_that_can_be_used(db) -> None:
+    assert row("price per hour", db, {"MBARI_PRICE_PER_HOUR": "1.2"}) == ("ok", "1.20 per hour of a worker")
+    places = "s3://lab/weights/, hf://mbari, /opt/weights"
+    assert row("trusted weights", db, {"MBARI_TRUSTED_WEIGHTS": places}) == ("ok", places)
+
+
+def test_both_hubs_are_tried(db, monkeypatch) -> None:
+    asked = []
+
+    def reach(address, timeout):
+        asked.append(address)
+        if address[0] == "github.com":
+            raise OSError("no way")
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(setup_check.socket, "create_connection", reach)
+    state, detail = row("model hub", db, {})
+    assert state == "not reached"
+    assert detail.startswith("github.com (Ultralytics' networks such as yolov8n-cls.pt) cannot be reached")
+    assert asked == [("huggingface.co", 443), ("github.com", 443)]
