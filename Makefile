@@ -9,7 +9,7 @@ export PYTHON
 
 help:
 	@echo "make demo   the whole loop on drawn plankton; IMAGES=<folder of class folders> WEIGHTS=<file> for real ones"
-	@echo "make app    FiftyOne's App on the demo dataset, with the plugins and a delegated worker"
+	@echo "make app    FiftyOne's App on the demo dataset, with the plugins and a delegated worker; ARGS=\"--port 5152\""
 	@echo "make python a prompt on the demo's dataset, with the plugins; SCRIPT=<file> runs a script"
 	@echo "make screenshots  the pictures of README and docs anew, after a demo; needs Debian's chromium"
 	@echo "make docs   what the READMEs say of operators and parameters, from the code"

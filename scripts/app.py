@@ -25,6 +25,7 @@ def main() -> int:
 
     import fiftyone as fo
     import fiftyone.constants as constants
+    from fiftyone.core.service import ServiceListenTimeout
 
     # FiftyOne notes there that it greeted this user; the note need not be in the user's home.
     constants.WELCOME_PATH = str(surroundings.BUILD / "fiftyone" / "welcome.json")
@@ -35,8 +36,13 @@ def main() -> int:
     # Its words on remote sessions would bury the two lines below that a person needs.
     logging.getLogger("fiftyone").setLevel(logging.WARNING)
     log = surroundings.BUILD / "app" / "worker.log"
-    with nullcontext() if options.no_worker else surroundings.delegated_worker(log):
+    print("Starting the App; a busy machine takes a minute.", flush=True)
+    try:
         session = fo.launch_app(dataset, remote=True, port=options.port, address=options.address)
+    except ServiceListenTimeout:
+        print(f"The App's server did not start within a minute: is port {options.port} taken, or the machine busy?")
+        return 1
+    with nullcontext() if options.no_worker else surroundings.delegated_worker(log):
         print(f"The App: http://{options.address}:{options.port}   (operators: press ` or the grid's operator button)")
         if not options.no_worker:
             print(f"Scheduled runs are executed by a delegated worker; its log: {log}")

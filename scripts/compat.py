@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COMPAT = ROOT / "build" / "compat"
 LOCK = "requirements.lock"
-# Whether the zips load, with all their operators, in FiftyOne's own process and worker; the demo then goes round the loop.
+# Whether the zips load, with all their operators, in FiftyOne's process and worker; the demo then goes round the loop.
 TESTS = ["tests/test_layout.py", "tests/test_zips.py"]
 DEMO = ["--count", "400", "--epochs", "6"]
 # FiftyOne's packages, whose versions tell one environment from another.
