@@ -92,6 +92,4 @@ def test_bad_input_is_said(frames, params, message):
 def test_the_form_shows_the_effect_when_asked(frames):
     chosen = {"group_embeddings": "embeddings"}
     assert "Look-alikes, by similarity" not in form(ASSIGN, frames, **chosen)
-    assert "Look-alikes, by similarity" in form(
-        ASSIGN, frames, **chosen, _show_the_table_that_this_would_give=True
-    )
+    assert "Look-alikes, by similarity" in form(ASSIGN, frames, **chosen, _show_the_table_that_this_would_give=True)
