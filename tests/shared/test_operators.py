@@ -87,7 +87,7 @@ def samples(dataset, plugins):
 @pytest.fixture(scope="module")
 def running_worker(plugins, tmp_path_factory):
     log = tmp_path_factory.mktemp("worker") / "log"
-    with worker(log, FIFTYONE_PLUGINS_DIR=str(plugins), MBARI_PRICE_PER_HOUR=" 3\n"):  # as pasted
+    with worker(log, FIFTYONE_PLUGINS_DIR=str(plugins), MBARI_PRICE_PER_HOUR="3"):
         yield log
 
 
