@@ -54,6 +54,7 @@ class StopRun(SuiteOperator):
 
 def _describe(record: dict[str, Any]) -> str:
     progress = record.get("progress") or {}
-    how_far = f", {progress['what']}: {progress['done']:,} of {progress['total']:,}" if progress.get("total") else ""
+    how_far = f": {progress['what']}, {progress['done']:,} of {progress['total']:,}" if progress.get("total") else ""
     lost = " (no sign of life: its worker may have died)" if record["lost"] else ""
-    return f"{record['name']} on {record['dataset']}, since {record['started_at']:%Y-%m-%d %H:%M} UTC{how_far}{lost}"
+    # The App cuts what is long: what a person looks for comes first.
+    return f"{record['name']}{how_far}{lost} (on {record['dataset']}, since {record['started_at']:%Y-%m-%d %H:%M} UTC)"

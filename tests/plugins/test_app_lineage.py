@@ -57,9 +57,6 @@ def test_a_model_is_looked_up_read_and_applied(person, trained):
     person.see("F1 by class")
     person.figures(6)
     person.look("lineage-figures")
-    person.open_tab("Card")
-    person.see("What it learned from")
-    person.look("lineage-card")
 
     person.open_tab("Overview")
     person.open_box(first.version[-6:])
