@@ -104,6 +104,7 @@ def scheduled(person, dataset, uri):
     return outcome
 
 
+@pytest.mark.timeout(1200)  # minutes of work for a person, and machines are busy
 def test_the_whole_loop(person, plankton, store, folder):
     _see_clusters(person, plankton, models.tiny(folder / "tiny.safetensors", seed=2))
     named = _name_what_the_lasso_holds(person, plankton)
