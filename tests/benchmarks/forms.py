@@ -2,7 +2,7 @@
 
 As the App's server does it: FiftyOne resolves the form from the parameters so far, and turns it into JSON. Opened is
 the first look of a process at one form, on the dataset, a view and a selection, with and without a model chosen; typing
-is every later one, each with one parameter changed. What a check box in the form shows is measured apart.
+is every later one, each with one parameter changed. What a check box in the form shows is measured apart, when it opens.
 """
 
 import asyncio
@@ -61,16 +61,15 @@ def _result(name: str, unit: str, found: Mapping[str, Mapping[str, float]]) -> d
     }
 
 
-def _slowest(found: Mapping[str, Mapping[str, float]], ticked: bool) -> tuple[float, str]:
-    """The longest time, and of which operator and case."""
+def _slowest(found: Mapping[str, Mapping[str, float]], ticked: bool) -> tuple[float, str] | None:
+    """The longest time, and of which operator and case; None where nothing of the kind was measured."""
     cases = {
         f"{uri.split('/')[-1]}, {case}": seconds
         for uri, cases in found.items()
         for case, seconds in cases.items()
         if case.endswith("boxes ticked") == ticked
     }
-    slowest = max(cases, key=lambda case: cases[case])
-    return cases[slowest], slowest
+    return max(((seconds, case) for case, seconds in cases.items()), default=None)
 
 
 def _operators() -> list[str]:
@@ -183,16 +182,11 @@ def _boxes(uri: str, dataset: Any, params: Mapping[str, Any], **more: Any) -> di
 def _typed(uri: str, dataset: Any, version: str) -> dict[str, float]:
     """Seconds of a form on which one parameter after the other changes; the slowest stroke of each."""
     given, found = _given(uri, version), {}
-    for boxes, end in (({}, ""), (_boxes(uri, dataset, given), ", boxes ticked")):
-        if end and not boxes:
-            continue
-        _seconds(uri, dataset, {**given, **boxes})  # to open it is no stroke
-        for name, field in _parameters(uri).items():
-            strokes = [{**given, **boxes, name: value} for value in _values(field)]
-            found[f"{name}{end}"] = round(max(_seconds(uri, dataset, params) for params in strokes), 4)
-        if not found:  # without parameters
-            found[f"nothing{end}"] = round(_seconds(uri, dataset, boxes), 4)
-    return found
+    _seconds(uri, dataset, given)  # to open it is no stroke
+    for name, field in _parameters(uri).items():
+        strokes = [{**given, name: value} for value in _values(field)]
+        found[name] = round(max(_seconds(uri, dataset, params) for params in strokes), 4)
+    return found or {"nothing": round(_seconds(uri, dataset, {}), 4)}  # without parameters
 
 
 def _values(field: Any) -> tuple[Any, ...]:
