@@ -2,7 +2,7 @@
 
 As the App's server does it: FiftyOne resolves the form from the parameters so far, and turns it into JSON. Opened is
 the first look of a process at one form, on the dataset, a view and a selection, with and without a model chosen; typing
-is every later one, each with one parameter changed. What a check box in the form shows is measured apart, when it opens.
+is every later one, each with one parameter changed. What a check box shows is measured apart, when the form is opened.
 """
 
 import asyncio
