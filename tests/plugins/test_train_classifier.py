@@ -418,6 +418,7 @@ def test_the_setup_is_checked_without_showing_a_secret(dataset, root, monkeypatc
     monkeypatch.setenv("MBARI_LABEL_STORE", "mongodb://user:hunter2@127.0.0.1:1/lab")
     monkeypatch.setenv("MBARI_WEBHOOK_URL", "http://127.0.0.1:1/T000/hunter2")
     monkeypatch.setenv("MBARI_PRICE_PER_HOUR", "cheap")
+    root.mkdir()
     outcome = foo.execute_operator("@mbari/train_classifier/check_setup", {"params": {}}).result
     states = {row["item"]: row["state"] for row in outcome["checks"]}
     assert states["versions"] == states["artifact root"] == states["database"] == "ok"
