@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -12,6 +13,7 @@ from fiftyone.core.collections import SampleCollection
 
 from . import samples
 from .runs import Monitor
+from .wording import many
 
 if TYPE_CHECKING:
     from .embeddings.clusters import Clusters
@@ -64,11 +66,15 @@ def refusal(dataset: fo.Dataset, field: str, view: SampleCollection | None = Non
     if summary(dataset, field) is None:
         if have.limit(1).count():
             return f"The field {field!r} holds labels that no clustering of this suite made; choose another name."
-    elif view is not None and view.view()._all_stages and (others := have.count() - view.exists(field).count()):
-        return (
-            f"{others:,} ROIs outside of the target have clusters in {field!r}, and two clusterings cannot be mixed: "
-            "choose another field, or a target with all of them."
-        )
+    elif view is not None and view.view()._all_stages:
+        with ThreadPoolExecutor() as pool:  # the database can count both at once
+            everywhere, inside = pool.map(lambda some: some.count(), (have, view.exists(field)))
+        if everywhere > inside:
+            others = many(everywhere - inside, "ROI outside of the target has", "ROIs outside of the target have")
+            return (
+                f"{others} clusters in {field!r}, and two clusterings cannot be mixed: choose another field, or a "
+                "target with all of them."
+            )
     return None
 
 

@@ -7,10 +7,9 @@ A parameter's type, default, bounds, title and description are written once, in 
 from __future__ import annotations
 
 import re
-import time
 import types as python_types
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
 
 import fiftyone as fo
 import fiftyone.core.odm as odm
@@ -21,14 +20,11 @@ from pydantic_core import PydanticUndefined
 from . import parameters
 from .errors import SuiteError
 from .lineage.registry import Registry, is_registered
+from .memo import cached
 from .wording import many
 
-T = TypeVar("T")
-
 SELECTED = "_selected"  # how many samples were selected when the form was opened
-
-CACHE_SECONDS = 60.0
-_cache: dict[Any, tuple[float, Any]] = {}
+SLOW = 200_000  # samples from which on what reads all of them is shown on request
 
 
 class Form:
@@ -45,6 +41,7 @@ class Form:
         self._params = params
         self._wrong = {str(error["loc"][0]) for error in parameters.errors(params, ctx.params) if error["loc"]}
         self._notices = 0
+        self.count = 0  # how many samples the target has
         self.all = False  # whether nothing was chosen, and the whole dataset is the target
 
     @property
@@ -70,6 +67,11 @@ class Form:
         default = self._params.model_fields[name].get_default(call_default_factory=True)
         return None if default is PydanticUndefined else default
 
+    @property
+    def slow(self) -> bool:
+        """Whether the dataset has so many samples that to read a field of all takes longer than a person waits."""
+        return self.ctx.dataset.count() > SLOW
+
     def target(self, view: Any) -> bool:
         """Lets the person choose the samples (selection, view or dataset), and says how many `view` has.
 
@@ -90,12 +92,12 @@ class Form:
             self.error(problem)
             return False
         whole = view._root_dataset.view()
-        count, of = (cached(("count", *state(some)), some.count) for some in (view, whole))
-        self.all = count == of and not selected
-        if count == 0:
+        self.count, of = (cached(("count", *state(some)), some.count) for some in (view, whole))
+        self.all = self.count == of and not selected
+        if self.count == 0:
             self.error("There is no sample in the chosen view; choose another target.")
         else:
-            self.notice(_works_on(count, of))
+            self.notice(_works_on(self.count, of))
         return True
 
     def warn_of_all(self) -> None:
@@ -378,25 +380,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}"
     return "" if value is None else str(value)
-
-
-def cached(key: Any, compute: Callable[[], T], seconds: float = CACHE_SECONDS) -> T:
-    """Remembers a slow answer for a short while, since a form is drawn again at every key stroke."""
-    now = time.monotonic()
-    hit = _cache.get(key)
-    if hit is not None and now - hit[0] < seconds:
-        return hit[1]
-    value = compute()
-    for old in [k for k, (then, _) in _cache.items() if now - then > seconds]:
-        _cache.pop(old, None)
-    _cache[key] = (now, value)
-    return value
-
-
-def forget(what: str) -> None:
-    """Drops the remembered answers whose key begins with `what`, after something that changes them."""
-    for key in [key for key in _cache if isinstance(key, tuple) and key[0] == what]:
-        _cache.pop(key, None)
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:

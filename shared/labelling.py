@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import samples
 from .errors import InputError, SuiteError
-from .forms import Form, cached
-from .operators import secrets
-from .sync.corrections import OWN_TAGS
-from .sync.store import LabelField, vocabulary
+from .forms import Form
+from .memo import cached
+from .operators import secrets, target_view
+from .sync.corrections import MARKER, OWN_TAGS, Correction, Tags, resolve, sort_tags
+from .sync.store import vocabulary
 from .vocabulary import Vocabulary
+from .wording import many
+
+LISTED = 20  # names, or tags, that a form lists
 
 
-def names_of_form(form: Form, field: str) -> Vocabulary | None:
-    """The vocabulary of a label field for a form, or None after an error was shown."""
+def names_of_form(form: Form, field: str, problem: Callable[[str], None] | None = None) -> Vocabulary | None:
+    """The vocabulary of a label field for a form, or None after the form, or `problem`, was told why there is none."""
     dataset, given = form.ctx.dataset, secrets(form.ctx)
     try:
         return cached(("vocabulary", dataset.name, field), lambda: vocabulary(dataset, field, given), seconds=10)
     except SuiteError as error:
-        form.error(str(error))
+        (problem or form.error)(str(error))
         return None
 
 
@@ -37,17 +42,56 @@ def choose_name(form: Form, field: str, parameter: str = "label", **more: Any) -
         form.error("There is no name to choose yet: add one with 'Add a name to the vocabulary'.")
 
 
-def not_applied(view: Any, label_field: str, given: Mapping[str, str]) -> int:
-    """How many samples of a view have a correction that is not their label yet, doubtful ones included.
+def show_corrections(form: Form, label_field: str) -> None:
+    """Says in a form how many samples of the target have a correction, and which tags are nearly names.
 
-    Raises:
-        SuiteError: the vocabulary cannot be read, or the view shows parts of samples
+    Args:
+        form: of an operator with the parameters `marker_tag` and `tag_prefix`; one count serves all that they may be
+        label_field: an existing label field
     """
-    dataset = view._root_dataset
-    field = LabelField(dataset, label_field, samples.source_path(dataset, label_field))
-    words = vocabulary(dataset, label_field, given)
-    found = field.corrections(view, words, field.tags(words))
-    return sum(correction.label != correction.wanted for correction in found if not correction.marked)
+    words = names_of_form(form, label_field)
+    if words is None:
+        return
+    view = target_view(form.ctx)
+    counted = cached(("alike", label_field, *samples.state(view)), lambda: samples.alike(view, label_field))
+    tags, found = _corrections(counted, words, form.value("marker_tag"), form.value("tag_prefix"))
+    rows = Counter[tuple[str, str]]()
+    for correction, n in found:
+        now = correction.label or "none"
+        rows[now, "as it is (marker tag)" if correction.marked else correction.wanted or "cannot be said"] += n
+    if not rows:
+        form.warning("No ROI of the target has a correction: 'Correct labels' makes some.")
+        return
+    form.notice(f"{many(rows.total(), 'ROI of the target has', 'ROIs of the target have')} a correction:")
+    most = sorted(rows.items(), key=lambda row: (-row[1], row[0]))[:LISTED]
+    form.table([{"from": old, "to": new, "ROIs": n} for (old, new), n in most], "Corrections")
+    if tags.unknown:
+        some = [f"{tag!r} ({', '.join(near) or 'no name is near'})" for tag, near in tags.unknown.items()][:LISTED]
+        form.warning(f"Tags that are no names of the vocabulary keep theirs from being used: {'; '.join(some)}.")
+
+
+def not_applied(counted: Sequence[samples.Alike], words: Vocabulary) -> int:
+    """How many samples have a correction that is not their label yet, doubtful ones included."""
+    _, found = _corrections(counted, words)
+    return sum(n for correction, n in found if correction.label != correction.wanted and not correction.marked)
+
+
+def _corrections(
+    counted: Sequence[samples.Alike], words: Vocabulary, marker: str = MARKER, prefix: str | None = None
+) -> tuple[Tags, list[tuple[Correction, int]]]:
+    """What the tags mean, and each correction with the number of samples that have it; what is stored is not known."""
+    said = {tag for row in counted for tag in (*row.tags, *row.label_tags)}
+    tags = sort_tags(sorted(said), words, marker, prefix)
+    unknown = [None] * len(counted)
+    columns = {
+        "id": [str(row) for row in range(len(counted))],
+        "source_id": unknown,
+        "label": [row.label for row in counted],
+        "stored": unknown,
+        "tags": [row.tags for row in counted],
+        "label_tags": [row.label_tags for row in counted],
+    }
+    return tags, [(found, counted[int(found.sample_id)].count) for found in resolve(columns, tags, words)]
 
 
 def correction_tag(label: str, words: Vocabulary, prefix: str | None, marker: str) -> str:

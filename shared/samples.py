@@ -7,9 +7,9 @@ and only one batch is in memory, so a million samples need no more of it than te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import fiftyone as fo
 import numpy as np
@@ -118,7 +118,7 @@ def state(view: SampleCollection) -> tuple[str, ...]:
     dataset = view._root_dataset
     count = dataset._estimated_count()
     newest = dataset._max("last_modified_at") if count else None
-    return str(dataset._doc.id), str(view._serialize()), str(count), str(newest)
+    return str(dataset._doc.id), str(view.view()._serialize(include_uuids=False)), str(count), str(newest)
 
 
 def fields(dataset: fo.Dataset, *types: type) -> list[str]:
@@ -364,15 +364,37 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def count_by_split(view: SampleCollection, label_field: str) -> dict[str, dict[str, int]]:
-    """Labelled samples by class and split, counted in the database; `none` is having no split tag, or several."""
-    label = f"{label_field}.label"
-    both = {"label": f"${label}", "tags": {"$setIntersection": [{"$ifNull": ["$tags", []]}, list(SPLITS)]}}
-    pipeline = [*view._pipeline(), {"$match": {label: {"$ne": None}}}, {"$group": {"_id": both, "n": {"$sum": 1}}}]
+class Alike(NamedTuple):
+    """Samples of one label and the same tags."""
+
+    label: str | None
+    tags: tuple[str, ...]
+    label_tags: tuple[str, ...]
+    count: int
+
+
+def alike(view: SampleCollection, label_field: str) -> list[Alike]:
+    """How many samples of a view have which label and tags, counted by the database in one reading of the view."""
+    key = {"label": f"${label_field}.label", "tags": "$tags", "label_tags": f"${label_field}.tags"}
+    pipeline = [*view._pipeline(), {"$group": {"_id": key, "n": {"$sum": 1}}}]
+    return [
+        Alike(
+            found["_id"].get("label"),
+            tuple(found["_id"].get("tags") or ()),
+            tuple(found["_id"].get("label_tags") or ()),
+            found["n"],
+        )
+        for found in view._dataset._sample_collection.aggregate(pipeline)
+    ]
+
+
+def by_split(counted: Iterable[Alike]) -> dict[str, dict[str, int]]:
+    """Labelled samples by class and split, by name of the class; `none` is having no split tag, or several."""
     table: dict[str, dict[str, int]] = {}
-    for found in view._dataset._sample_collection.aggregate(pipeline):
-        row = table.setdefault(found["_id"]["label"], dict.fromkeys((*SPLITS, "none"), 0))
-        row[split_of(found["_id"]["tags"]) or "none"] += found["n"]
+    for label, tags, _, count in counted:
+        if label is not None:
+            row = table.setdefault(label, dict.fromkeys((*SPLITS, "none"), 0))
+            row[split_of(tags) or "none"] += count
     return dict(sorted(table.items()))
 
 

@@ -75,20 +75,33 @@ def delegate(uri: str, dataset: Any, view: Any = None, **params: Any) -> Any:
     return operation(scheduled)
 
 
-def form(uri: str, dataset: Any, **params: Any) -> list[str]:
+def form(uri: str, target: Any, **params: Any) -> list[str]:
     """What an operator's form says: the texts of its notices, warnings and errors, and the names of its tables."""
+    shown = ("_notice", "_problem", "_table")
+    return [
+        (i["view"] or {}).get("label") or i.get("label") or ""
+        for name, i in _inputs(uri, target, params).items()
+        if name.startswith(shown)
+    ]
+
+
+def table(uri: str, target: Any, **params: Any) -> list[dict[str, str]]:
+    """The rows of the first table in an operator's form."""
+    inputs = _inputs(uri, target, params)
+    return next((i["default"] for name, i in inputs.items() if name.startswith("_table")), [])
+
+
+def _inputs(uri: str, target: Any, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The properties of a form on a dataset or view, as the App gets them."""
     import asyncio
 
     from fiftyone.operators.executor import resolve_type
     from fiftyone.operators.registry import OperatorRegistry
 
-    request = {"dataset_name": dataset.name, "params": params}
+    view = target.view()
+    request = {"dataset_name": view.dataset_name, "view": view._serialize(), "params": params}
     drawn = asyncio.run(resolve_type(OperatorRegistry(), uri, request))
-    inputs = drawn.to_json()["type"]["properties"]
-    shown = ("_notice", "_problem", "_table")
-    return [
-        (i["view"] or {}).get("label") or i.get("label") or "" for name, i in inputs.items() if name.startswith(shown)
-    ]
+    return drawn.to_json()["type"]["properties"]
 
 
 def code(plugin: str, module: str) -> Any:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from .shared import focus_views, samples
 from .shared.errors import InputError
 from .shared.focus_views import SUGGESTED
-from .shared.forms import Form, cached
+from .shared.forms import Form
 from .shared.labelling import correction_tags
+from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, OWN_TAGS

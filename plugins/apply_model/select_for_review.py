@@ -10,8 +10,9 @@ import fiftyone as fo
 import numpy as np
 
 from .shared import clustered, samples, selected, vectors
-from .shared.forms import Form, cached
+from .shared.forms import Form
 from .shared.jobs import select_data, select_job
+from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.review import select
 from .shared.runs import claim

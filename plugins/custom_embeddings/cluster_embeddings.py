@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import __version__, clustered, samples, vectors
 from .shared.errors import InputError
-from .shared.forms import Form, cached
+from .shared.forms import Form
+from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.runs import claim
 from .shared.wording import many

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from .shared import samples, vectors
 from .shared.embeddings.names import SHORT_NAMES
 from .shared.errors import InputError
-from .shared.forms import Form, cached
+from .shared.forms import Form
 from .shared.lineage.registry import Registry, is_registered
+from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.wording import many
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .shared import clustered, samples
 from .shared.errors import InputError
-from .shared.forms import Form, cached
+from .shared.forms import Form
 from .shared.labelling import choose_name, correction_tag, correction_tags
+from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
 from .shared.sync.corrections import MARKER, Correction
@@ -20,6 +21,7 @@ from .shared.sync.labels import Event, history_field, stored_field
 from .shared.sync.store import LabelField, vocabulary
 from .shared.wording import many
 
+DEFAULT = "ground_truth"  # the label field that people use most
 BATCH = 20_000  # samples looked at between two looks at whether to stop
 
 
@@ -55,7 +57,7 @@ class LabelClusters(SuiteOperator):
         )
         label: str = Field(min_length=1, description="A name of the vocabulary", examples=["Calanoida"])
         label_field: str = Field(
-            "ground_truth",
+            DEFAULT,
             pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
             title="Label field",
             description="Made where there is none",
@@ -98,7 +100,7 @@ class LabelClusters(SuiteOperator):
         largest = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
         form.choice("clusters", [(name, f"{name} ({many(n, 'ROI')})") for name, n in largest], several=True)
         outside = [name for name in form.value("clusters") or () if name not in sizes]
-        if outside and (problem := _unknown(outside, dataset.distinct(f"{field}.label"), field)):
+        if outside and (problem := _unknown(outside, sizes if form.all else _names(dataset, field), field)):
             form.error(problem)
         own = [
             name for name in samples.label_fields(dataset) if name not in fields and not samples.writer(dataset, name)
@@ -133,6 +135,9 @@ class LabelClusters(SuiteOperator):
         field = LabelField(dataset, params.label_field, path)
         field.prepare()
         counts: Counter[str] = Counter(members=chosen.count())
+
+        if not params.clusters:
+            counts["in_no_cluster"] = job.view.count() - counts["members"]
         before: Counter[str | None] = Counter()
         if not counts["members"]:
             raise InputError("No ROI of the target is in these clusters; choose other clusters or another target.")
@@ -169,11 +174,32 @@ def _first(chosen: str, fields: list[str]) -> str | None:
 
 
 def _members_of(form: Form, view: Any, field: str, least: float = 0.0) -> Counter[tuple[str, str | None]]:
-    """How many members a view has, by cluster and present label."""
-    label_field = form.value("label_field")
-    given = label_field if label_field in samples.label_fields(form.ctx.dataset) else None
-    key = ("label_clusters", field, given, least, *samples.state(view))
-    return cached(key, lambda: clustered.members(view, field, given, least))
+    """How many members a view has, by cluster and present label; in a label field that is not there yet, none has one.
+
+    While its name is being typed, what is known of the usual field will do.
+    """
+    given, have = form.value("label_field"), samples.label_fields(form.ctx.dataset)
+    counted = next((name for name in (given, DEFAULT) if name in have), None)
+    key = ("label_clusters", field, counted, least, *samples.state(view))
+    found = cached(key, lambda: clustered.members(view, field, counted, least))
+    if counted == given:
+        return found
+    unlabelled: Counter[tuple[str, str | None]] = Counter()
+    for (cluster, _), n in found.items():
+        unlabelled[cluster, None] += n
+    return unlabelled
+
+
+def _names(dataset: Any, field: str) -> set[str]:
+    """The clusters of a field, wherever in the dataset."""
+    return cached(("clusters", field, *samples.state(dataset)), lambda: set(dataset.distinct(f"{field}.label")))
+
+
+def _any(dataset: Any, field: str) -> bool:
+    """Whether any sample has a value in a field; where none has, a database without an index reads all of them."""
+    if not dataset.has_sample_field(field):
+        return False
+    return cached(("any", field, *samples.state(dataset)), lambda: dataset.exists(field).limit(1).count() > 0)
 
 
 def _members(job: Job) -> Any:
@@ -189,8 +215,7 @@ def _members(job: Job) -> Any:
     if not params.clusters and job.view.count() == job.dataset.count():
         raise InputError("Choose clusters, or select the ROIs to label: nothing is chosen, and this is for every ROI.")
     label = f"{params.cluster_field}.label"
-    known = set(job.dataset.distinct(label))
-    if problem := _unknown(params.clusters, known, params.cluster_field):
+    if problem := _unknown(params.clusters, _names(job.dataset, params.cluster_field), params.cluster_field):
         raise InputError(problem)
     return job.view.match(ViewField(label).is_in(params.clusters)) if params.clusters else job.view.exists(label)
 
@@ -240,19 +265,15 @@ def _spoken_of(dataset: Any, label_field: str) -> str:
     corrected = [name for name in samples.label_fields(dataset) if dataset.has_sample_field(history_field(name))]
 
     def rank(name: str) -> tuple[bool, bool, bool]:
-        stored = stored_field(name)
-        has = dataset.has_sample_field(stored) and dataset.exists(stored).limit(1).count() > 0
-        return has, name == "ground_truth", name == label_field
+        return _any(dataset, stored_field(name)), name == DEFAULT, name == label_field
 
     return max(corrected, key=rank, default=label_field)
 
 
 def _named_in(dataset: Any, label_field: str) -> str:
     """The label field whose names are the vocabulary: a new one takes those of the curated one."""
-    there = dataset.classes.get(label_field) or (
-        dataset.has_sample_field(label_field) and dataset.exists(label_field).limit(1).count()
-    )
-    return label_field if there else _spoken_of(dataset, "ground_truth")
+    there = dataset.classes.get(label_field) or _any(dataset, label_field)
+    return label_field if there else _spoken_of(dataset, DEFAULT)
 
 
 def _unspoken(dataset: Any, label_field: str, write: str, prefix: str | None) -> str | None:
@@ -271,12 +292,19 @@ def _preview(form: Form, view: Any, field: str) -> None:
     chosen = form.value("clusters")
     if not chosen and form.all:
         return
+    least = form.value("min_confidence")
+    most = bool(least) and form.slow and not form.on_request("Count without the clusters' edges (takes a few seconds)")
     now: Counter[str | None] = Counter()
-    for (name, label), n in _members_of(form, view, field, form.value("min_confidence")).items():
+    members = _members_of(form, view, field, 0.0 if most else least)
+    for (name, label), n in members.items():
         if (not chosen or name in chosen) and not (label and form.value("only_unlabelled")):
             now[label] += n
-    form.notice(f"{many(now.total(), 'ROI')} would be {form.value('label') or 'labelled'}. What they are labelled now:")
+    would = f"{many(now.total(), 'ROI')} would be {form.value('label') or 'labelled'}"
+    form.notice(f"{'Up to ' if most else ''}{would}. What they are labelled now:")
     form.table([{"label now": label or "none", "ROIs": n} for label, n in now.most_common(20)], "Members")
+    alone = form.count - _members_of(form, view, field).total()
+    if alone and not chosen:
+        form.notice(f"{many(alone, 'ROI')} of the target {'is' if alone == 1 else 'are'} in no cluster, and left.")
 
 
 def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> dict[str, Any]:
@@ -292,6 +320,7 @@ def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> d
         ("below_min_confidence", "are at the edge of their cluster and were left"),
         ("replaced", "had an earlier correction, which this one replaces"),
         ("changed_meanwhile", "were left: their label changed meanwhile"),
+        ("in_no_cluster", "of the target are in no cluster and were left"),
     ):
         if counts[key]:
             said += f" {counts[key]:,} {why}."

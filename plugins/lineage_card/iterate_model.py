@@ -146,7 +146,8 @@ def _no_such_alias(model: str, alias: str, db: Any) -> str | None:
 
 def _key(job: Job) -> str:
     """Names what is done: the same parameters on the same view are the same iteration."""
-    said = [job.params.model_dump(mode="json"), str(job.dataset._doc.id), job.view.view()._serialize()]
+    stages = job.view.view()._serialize(include_uuids=False)
+    said = [job.params.model_dump(mode="json"), str(job.dataset._doc.id), stages]
     return f"iterate/{hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()}"
 
 

@@ -13,9 +13,9 @@ from fiftyone.operators.categories import Categories
 from fiftyone.operators.panel import Panel, PanelConfig
 from fiftyone.operators.registry import OperatorRegistry
 
-from .shared.forms import cached, forget
 from .shared.lineage import family, figures, overview
 from .shared.lineage.overview import Entry, Opened
+from .shared.memo import cached, forget
 from .shared.operators import secrets
 
 PAGE = 25  # versions on one page

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from .compare_models import chosen, labelled
 from .shared import events, samples
 from .shared.errors import InputError
-from .shared.forms import Form, cached
+from .shared.forms import Form
 from .shared.lineage.registry import AliasChange, Registry
+from .shared.memo import cached
 from .shared.operators import Job
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def draw(form: Form, alias: str | None) -> None:
     form.label_field()
     form.field("golden_view")
     name, dataset = form.value("golden_view"), form.ctx.dataset
-    tagged = dataset.match_tags(name).limit(1)
-    if not dataset.has_saved_view(name) and not cached(("golden", *samples.state(tagged)), tagged.count):
+    tags = cached(("tags", *samples.state(dataset)), lambda: dataset._sample_collection.distinct("tags"))
+    if not dataset.has_saved_view(name) and name not in tags:
         form.warning(f"There is no saved view {name!r} and no sample tagged {name!r}: the gate 'Golden set' will fail.")
     form.field("force")
     if form.on_request("More options: bounds of the gates"):

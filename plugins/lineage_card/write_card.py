@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shared.errors import SuiteError
-from .shared.forms import Form, cached, forget
+from .shared.forms import Form
 from .shared.lineage.notes import LONGEST, Note
 from .shared.lineage.registry import Registry, VersionRecord
+from .shared.memo import cached, forget
 from .shared.operators import Job, Spec, SuiteOperator, secrets
 from .shared.wording import many
 from .shared.workflows.describing import refusal

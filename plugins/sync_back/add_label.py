@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .common import names
 from .shared.errors import InputError
-from .shared.forms import Form, forget
+from .shared.forms import Form
 from .shared.labelling import names_of_form
+from .shared.memo import forget
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync.corrections import OWN_TAGS
 from .shared.sync.store import add_class

@@ -9,6 +9,7 @@ from pydantic import Field
 from .common import LabelParams, label_field, misspelt, more_options, names
 from .shared.errors import InputError
 from .shared.forms import Form
+from .shared.labelling import show_corrections
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import edits
 from .shared.sync.corrections import applicable
@@ -42,6 +43,8 @@ class ApplyCorrections(SuiteOperator):
         field = form.label_field()
         if field:
             form.choice("undo", edits.recent(form.db, form.ctx.dataset.name), free=True)
+            if not form.value("undo"):
+                show_corrections(form, field)
         more_options(form)
 
     def run_name(self, params: Any, count: int | None) -> str:

@@ -1,6 +1,7 @@
 """What the operators of this plugin share: their parameters, the plan, and the files they hand out."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .shared import samples
 from .shared.artifacts import open_root, scratch
-from .shared.errors import InputError
+from .shared.errors import InputError, SuiteError
 from .shared.forms import Form
-from .shared.operators import Job
+from .shared.labelling import show_corrections
+from .shared.memo import cached
+from .shared.operators import Job, secrets
 from .shared.sync import plan as plans
 from .shared.sync.corrections import MARKER, OWN_TAGS, Tags
 from .shared.sync.plan import Line, Status
@@ -51,6 +54,35 @@ class LabelParams(BaseModel):
         if marker in OWN_TAGS - {MARKER}:
             raise ValueError("this tag has another meaning in the suite")
         return marker
+
+
+def draw_corrections(form: Form) -> None:
+    """Draws the label field, what its corrections are, and which store they are for."""
+    field = form.label_field()
+    if field:
+        show_corrections(form, field)
+    name_store(form)
+
+
+def name_store(form: Form) -> None:
+    """Says which label store it is, or what is missing here, though the worker may have it."""
+    given = secrets(form.ctx)
+    uri, token = (given.get(name) for name in ("MBARI_LABEL_STORE", "MBARI_LABEL_STORE_TOKEN"))
+    if not uri:
+        form.warning("MBARI_LABEL_STORE is not set here: unless the worker has it, there is no store to ask.")
+        return
+    if uri.strip().lower().startswith("tator") and not token:
+        form.warning("MBARI_LABEL_STORE_TOKEN is not set here: unless the worker has it, Tator lets nobody in.")
+        return
+    try:
+        form.notice(f"The label store is {cached(('label store', uri, token), lambda: _name(uri, token))}.")
+    except SuiteError as error:
+        form.warning(str(error))
+
+
+def _name(uri: str, token: str | None) -> str:
+    with closing(open_store(uri, token)) as store:
+        return store.name
 
 
 def more_options(form: Form) -> None:

@@ -11,6 +11,7 @@ from .common import (
     OUTCOMES,
     LabelParams,
     csv_file,
+    draw_corrections,
     label_field,
     label_store,
     listed,
@@ -21,7 +22,7 @@ from .common import (
     status_text,
 )
 from .shared.forms import Form
-from .shared.operators import Job, Spec, SuiteOperator, secrets
+from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync import plan as plans
 from .shared.sync.plan import Line, Status
 from .shared.wording import many
@@ -67,9 +68,8 @@ class PreviewSync(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.label_field()
+        draw_corrections(form)
         form.fields("save_views", "csv")
-        store_warning(form)
         more_options(form)
 
     def work(self, job: Job) -> dict[str, Any]:
@@ -104,16 +104,8 @@ def show(field: Any, view: Any, lines: list[Line], edited: list[dict[str, Any]])
     statuses = {line.correction.sample_id: status_text(line) for line in lines}
     statuses |= {row["id"]: f"{UNTAGGED}: the stored label is {row['stored']!r}" for row in edited}
     field.set_status(view, statuses)
-    return field.save_views({str(status): name for status, name in VIEWS.items()})
-
-
-def store_warning(form: Form) -> None:
-    """Says what is missing here, though the worker may have it."""
-    given = secrets(form.ctx)
-    if not given.get("MBARI_LABEL_STORE"):
-        form.warning("MBARI_LABEL_STORE is not set here: unless the worker has it, there is no store to ask.")
-    elif given["MBARI_LABEL_STORE"].strip().lower().startswith("tator") and not given.get("MBARI_LABEL_STORE_TOKEN"):
-        form.warning("MBARI_LABEL_STORE_TOKEN is not set here: unless the worker has it, Tator lets nobody in.")
+    now = {line.status for line in lines} | ({UNTAGGED} if edited else set())
+    return field.save_views({str(status): name for status, name in VIEWS.items() if status in now})
 
 
 def _message(lines: list[Line], edited: list[dict[str, Any]], store: str, marker: str) -> str:

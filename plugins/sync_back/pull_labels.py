@@ -10,8 +10,17 @@ from typing import Any
 
 from pydantic import Field
 
-from .common import LISTED, LabelParams, csv_file, label_field, label_store, more_options, names, require_ids
-from .preview_sync import store_warning
+from .common import (
+    LISTED,
+    LabelParams,
+    csv_file,
+    label_field,
+    label_store,
+    more_options,
+    name_store,
+    names,
+    require_ids,
+)
 from .sending import Sending
 from .shared import samples
 from .shared.errors import InputError, StorageError
@@ -57,7 +66,7 @@ class PullLabels(SuiteOperator):
         """Draws the inputs."""
         form.label_field()
         form.fields("apply", "csv")
-        store_warning(form)
+        name_store(form)
         more_options(form)
 
     def run_name(self, params: Any, count: int | None) -> str:

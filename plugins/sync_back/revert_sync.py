@@ -5,8 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .common import listed
-from .preview_sync import store_warning
+from .common import listed, name_store
 from .sending import Sending
 from .shared.errors import InputError
 from .shared.forms import Form
@@ -52,7 +51,7 @@ class RevertSync(SuiteOperator):
         if not said:
             form.notice("No run has sent labels of this dataset yet.")
         form.choice("run", said, free=True, required=True)
-        store_warning(form)
+        name_store(form)
 
     def run_name(self, params: Any, count: int | None) -> str:
         """Such as "Revert sync 65f..."."""

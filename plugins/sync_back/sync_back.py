@@ -9,6 +9,7 @@ from pydantic import Field
 from .common import (
     OUTCOMES,
     LabelParams,
+    draw_corrections,
     label_field,
     listed,
     make_plan,
@@ -16,7 +17,7 @@ from .common import (
     more_options,
     sentence,
 )
-from .preview_sync import show, store_warning
+from .preview_sync import show
 from .sending import Sending, unsent
 from .shared.errors import InputError, StorageError
 from .shared.forms import Form
@@ -52,9 +53,8 @@ class SyncBack(SuiteOperator):
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""
-        form.label_field()
+        draw_corrections(form)
         form.field("on_conflict")
-        store_warning(form)
         more_options(form)
 
     def work(self, job: Job) -> dict[str, Any]:

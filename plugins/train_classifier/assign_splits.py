@@ -5,8 +5,9 @@ from typing import Any
 import fiftyone as fo
 
 from .shared import samples
-from .shared.forms import Form, cached
+from .shared.forms import Form
 from .shared.jobs import split_job
+from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 
 MOST_IN_FORM = 20_000  # ROIs whose look-alikes a form looks for; a run has the time

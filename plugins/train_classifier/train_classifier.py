@@ -1,19 +1,21 @@
 """`train_classifier`: fine-tunes a YOLO classifier and publishes it as a model version."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from .shared import runs, samples
-from .shared.errors import InputError, SuiteError
-from .shared.forms import Form, cached
+from .shared.errors import InputError
+from .shared.forms import Form
 from .shared.jobs import train_job
-from .shared.labelling import not_applied
-from .shared.lineage.registry import Registry
+from .shared.labelling import names_of_form, not_applied
+from .shared.lineage.registry import Registry, is_registered
+from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, secrets, target_view
 from .shared.wording import many
 
 HUB = tuple(f"yolo{family}{size}-cls.pt" for family in ("v8", "11", "26") for size in "nsmlx")
-SLOW = 200_000  # samples above which the form counts classes only when asked
 LONG_ENOUGH = 2_000  # images, each counted once an epoch, from which a training's start-up no longer decides its rate
 FEW = 20  # images of a class below which the form warns
 
@@ -40,13 +42,14 @@ class TrainClassifier(SuiteOperator):
             self._repeat(form)
             return
         label_field = form.label_field()
-        counts = _count(form, label_field) if label_field else None
+        seen = _look(form, label_field) if label_field else None
         _choose_base(form)
         form.field("epochs")
-        if counts is not None:
-            self._preview(form, counts, label_field)
+        counts = samples.by_split(seen.counted) if seen else {}
+        if seen is not None:
+            self._preview(form, seen, counts, label_field)
         if form.on_request("More options: classes, further datasets, image size, augmentation, slices, repeating"):
-            form.choice("classes", [(label, label) for label in counts or ()], several=True)
+            form.choice("classes", [(label, label) for label in counts], several=True)
             form.choice("extra_views", [(name, name) for name in _datasets()], several=True, free=True)
             form.fields("min_per_class", "imgsz", "framing", "augmentation", "balance", "batch", "patience", "seed")
             form.fields("device", "store_predictions", "resume")
@@ -63,7 +66,7 @@ class TrainClassifier(SuiteOperator):
             )
         form.field("device")
 
-    def _preview(self, form: Form, counts: Mapping[str, Mapping[str, int]], label_field: str) -> None:
+    def _preview(self, form: Form, seen: "_Seen", counts: Mapping[str, Mapping[str, int]], label_field: str) -> None:
         chosen = form.value("classes") or list(counts)
         unknown = [label for label in chosen if label not in counts]
         least = form.value("min_per_class")
@@ -96,9 +99,9 @@ class TrainClassifier(SuiteOperator):
         unsplit = sum(row["none"] for row in counts.values())
         if unsplit:
             form.warning(f"{many(unsplit, 'labelled ROI has', 'labelled ROIs have')} no split, or several: left out.")
-        view, given = target_view(form.ctx), secrets(form.ctx)
-        for warning in cached(_key(form, "warnings", label_field), lambda: _warnings(view, label_field, given)):
+        for warning in seen.warnings:
             form.warning(warning)
+        _warn_of_corrections(form, seen.counted, label_field)
         form.notice(_estimate(form, total["train"], secrets(form.ctx).get("MBARI_PRICE_PER_HOUR")))
 
     def run_name(self, params: Any, count: int | None) -> str:
@@ -113,15 +116,34 @@ class TrainClassifier(SuiteOperator):
         return train_job.work(job)
 
 
-def _key(form: Form, *what: Any) -> tuple:
-    return ("train_classifier", *samples.state(target_view(form.ctx)), *what)
+class _Seen(NamedTuple):
+    """What there is to know of a target's labels before anything is chosen."""
+
+    counted: list[samples.Alike]
+    warnings: list[str]
 
 
-def _count(form: Form, label_field: str) -> Mapping[str, Mapping[str, int]] | None:
+def _look(form: Form, label_field: str) -> _Seen | None:
     view = target_view(form.ctx)
-    if view._root_dataset.count() > SLOW and not form.on_request("Count classes and splits (takes a few seconds)"):
+    if form.slow and not form.on_request("Count classes and splits (takes a few seconds)"):
         return None
-    return cached(_key(form, "counts", label_field), lambda: samples.count_by_split(view, label_field))
+    key = ("train_classifier", label_field, *samples.state(view))
+    return cached(key, lambda: _seen(view, label_field))
+
+
+def _seen(view: Any, label_field: str) -> _Seen:
+    """Reads a target's labels, and what a careful person would look at first: cut groups, predictions left open."""
+    dataset = view._root_dataset
+    group_field = samples.recall(dataset, "group_field")
+    with ThreadPoolExecutor() as pool:  # each reads all of the view, which the database can do at once
+        counted = pool.submit(samples.alike, view, label_field)
+        looks = []
+        if group_field and dataset.has_sample_field(group_field):
+            looks.append(pool.submit(_cut_groups, view, group_field))
+        for field in samples.label_fields(dataset):
+            if samples.writer(dataset, field):
+                looks.append(pool.submit(_open_predictions, view, label_field, field))
+        return _Seen(counted.result(), [warning for look in looks for warning in look.result()])
 
 
 def _choose_base(form: Form) -> None:
@@ -132,7 +154,10 @@ def _choose_base(form: Form) -> None:
 
     names = cached("train_classifier/bases", look, seconds=5)
     form.choice("base_weights", [(name, name) for name in names], free=True)
-    form.registered(form.value("base_weights"))
+    chosen = form.value("base_weights")
+    form.registered(chosen)
+    if not (chosen in names or is_registered(chosen) or "://" in chosen or Path(chosen).expanduser().is_file()):
+        form.warning(f"There is no file {chosen!r} here: unless the worker has it, the run ends at once.")
 
 
 def _datasets() -> list[str]:
@@ -154,36 +179,35 @@ def _why_not(counts: Mapping, total: Mapping[str, int], used: Mapping, least: in
     return None
 
 
-def _warnings(view: Any, label_field: str, given: Mapping[str, str]) -> list[str]:
-    """What a careful person would look at first: cut groups, open corrections, open predictions."""
-    said = []
-    dataset = view._root_dataset
-    group_field = samples.recall(dataset, "group_field")
-    if group_field and dataset.has_sample_field(group_field):
-        parts = [set(view.match_tags(split).distinct(group_field)) - {None} for split in samples.SPLITS]
-        cut = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
-        if cut:
-            some = ", ".join(sorted(str(g) for g in cut)[:3])
-            said.append(f"{len(cut)} groups of {group_field!r} are on both sides of a split, such as {some}.")
-    said += _corrections(view, label_field, given)
-    for field in samples.label_fields(dataset):
-        if samples.writer(dataset, field):
-            open_predictions = view.exists(label_field, False).exists(field).count()
-            if open_predictions:
-                said.append(
-                    f"{open_predictions:,} unlabelled ROIs have a prediction in {field!r} that nobody accepted."
-                )
-    return said
+def _cut_groups(view: Any, group_field: str) -> list[str]:
+    pipeline = [*view._pipeline(), {"$group": {"_id": {"group": f"${group_field}", "tags": "$tags"}}}]
+    splits: dict[Any, set[str]] = {}
+    for found in view._dataset._sample_collection.aggregate(pipeline):
+        group, tags = (found["_id"].get(name) for name in ("group", "tags"))
+        if group is not None:
+            splits.setdefault(group, set()).update(tag for tag in samples.SPLITS if tag in (tags or ()))
+    cut = sorted(str(group) for group, within in splits.items() if len(within) > 1)
+    if not cut:
+        return []
+    is_cut = many(len(cut), f"group of {group_field!r} is", f"groups of {group_field!r} are")
+    return [f"{is_cut} on both sides of a split, such as {', '.join(cut[:3])}."]
 
 
-def _corrections(view: Any, label_field: str, given: Mapping[str, str]) -> list[str]:
+def _open_predictions(view: Any, label_field: str, field: str) -> list[str]:
+    count = view.match({f"{label_field}.label": None, f"{field}.label": {"$gt": ""}}).count()
+    if not count:
+        return []
+    have = many(count, "unlabelled ROI has", "unlabelled ROIs have")
+    return [f"{have} a prediction in {field!r} that nobody accepted."]
+
+
+def _warn_of_corrections(form: Form, counted: Sequence[samples.Alike], label_field: str) -> None:
     """Says how many corrections are not applied yet."""
-    try:
-        count = not_applied(view, label_field, given)
-    except SuiteError as error:
-        return [f"Whether corrections are open is not known: {error}"]
-    said = f"{many(count, 'ROI has', 'ROIs have')} a correction that is not applied: the old label is trained on."
-    return [said] if count else []
+    unknown = "Whether corrections are open is not known: "
+    words = names_of_form(form, label_field, lambda why: form.warning(unknown + why))
+    if words is not None and (count := not_applied(counted, words)):
+        have = many(count, "ROI has", "ROIs have")
+        form.warning(f"{have} a correction that is not applied: the old label is trained on.")
 
 
 def _estimate(form: Form, images: int, price: str | None) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .. import focus_views, labelling, samples
 from ..errors import InputError, SuiteError
 from ..operators import Job
-from ..sync.store import LabelField
+from ..sync.store import LabelField, vocabulary
 from ..wording import many
 
 if TYPE_CHECKING:
@@ -265,7 +265,8 @@ def _since(job: Job, table: Mapping[str, list[Any]], learned: np.ndarray) -> str
 def _open_corrections(job: Job) -> list[str]:
     """Says how many of the target have a correction that their label does not show yet."""
     try:
-        count = labelling.not_applied(job.view, job.params.label_field, job.secrets)
+        words = vocabulary(job.dataset, job.params.label_field, job.secrets)
+        count = labelling.not_applied(samples.alike(job.view, job.params.label_field), words)
     except SuiteError as error:
         return [f"Whether corrections are open is not known: {error}"]
     if not count:

@@ -146,8 +146,8 @@ def _parameters(uri: str) -> Mapping[str, Any]:
 def _forget() -> None:
     """Empties what the plugins' forms remember."""
     for name, module in list(sys.modules.items()):
-        if name.endswith(".shared.forms"):
-            module._cache.clear()
+        if name.endswith(".shared.memo"):
+            module.forget()
 
 
 def _seconds(uri: str, dataset: Any, params: Mapping[str, Any], **more: Any) -> float:

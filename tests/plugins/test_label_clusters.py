@@ -7,7 +7,7 @@ import pytest
 
 from shared import clustered, vectors
 from tests import labels
-from tests.worker import delegate, form, result
+from tests.worker import code, delegate, form, result, table
 
 CLUSTER = "@mbari/custom_embeddings/cluster_embeddings"
 LABEL = "@mbari/custom_embeddings/label_clusters"
@@ -212,6 +212,39 @@ def test_the_form_previews_by_current_label(embedded):
     run(CLUSTER, embedded)
     said = form(LABEL, embedded, clusters=["Unknown C0"], label="Metridia")
     assert any("9 ROIs would be Metridia" in text for text in said)
+
+
+def test_what_is_in_no_cluster_is_left_and_said(embedded):
+    run(CLUSTER, embedded)
+    some = embedded.skip(17)  # two of a cluster, and two that stand alone
+    said = form(LABEL, some, label="Calanus")
+    assert any("2 ROIs would be Calanus" in text for text in said)
+    assert any("2 ROIs of the target are in no cluster, and left" in text for text in said)
+    done = run(LABEL, some, label="Calanus")
+    assert "2 of the target are in no cluster and were left" in done["message"]
+    assert done["counts"] == {"members": 2, "in_no_cluster": 2, "samples": 2, "corrected": 2}
+    everything = form(LABEL, embedded.limit(9), label="Calanus")
+    assert not any("no cluster" in text for text in everything)
+
+
+def test_while_the_name_of_a_label_field_is_typed_nothing_is_labelled_in_it(embedded):
+    run(CLUSTER, embedded)
+    said = table(LABEL, embedded, clusters=["Unknown C0"], label="Calanus", label_field="gro")
+    assert said == [{"label now": "none", "ROIs": "9"}]
+    usual = table(LABEL, embedded, clusters=["Unknown C0"], label="Calanus")
+    assert {row["label now"] for row in usual} == {"Calanus", "Metridia", "none"}
+
+
+def test_in_a_large_dataset_edges_are_counted_on_request(embedded, monkeypatch):
+    run(CLUSTER, embedded)
+    asked = {"clusters": ["Unknown C0"], "label": "Calanus", "min_confidence": 1.0}
+    sure = len([c for c in members(embedded, 0).values("cluster.confidence") if c == 1.0])
+    assert any(f"{sure} ROI" in text and "Up to" not in text for text in form(LABEL, embedded, **asked))
+    monkeypatch.setattr(code("custom_embeddings", "shared.forms"), "SLOW", 20)
+    assert any("Up to 9 ROIs would be Calanus" in text for text in form(LABEL, embedded, **asked))
+    box = "_show_count_without_the_clusters_edges_takes_a_few_seconds_"
+    (said,) = [text for text in form(LABEL, embedded, **asked, **{box: True}) if "would be" in text]
+    assert said.startswith(f"{sure} ROI")
 
 
 def test_labels_given_by_corrections_and_then_by_clusters_are_taken_back_one_after_the_other(embedded):

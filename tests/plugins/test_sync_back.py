@@ -10,7 +10,7 @@ import fiftyone.operators as foo
 import pytest
 
 from tests import labels
-from tests.worker import delegate, error, form, result
+from tests.worker import delegate, error, form, result, table
 
 NAMES = [
     "Calanus",
@@ -123,6 +123,39 @@ def test_a_form_to_correct_labels_is_not_wrong_before_anything_was_entered(plank
     for params, said in (({}, "label. Reason: Required property"), ({"label": "Calanus", "clear": True}, f"G{either}")):
         with pytest.raises(Exception, match=said):
             run("correct_labels", plankton.limit(2), **params)
+
+
+@pytest.mark.parametrize("name", ["apply_corrections", "preview_sync", "sync_back"])
+def test_the_forms_say_how_many_corrections_there_are_and_whom_they_are_for(name, plankton, db):
+    uri = f"@mbari/sync_back/{name}"
+    assert any("No ROI of the target has a correction" in text for text in form(uri, plankton))
+    plankton.limit(3).tag_samples("Metridia")
+    plankton.skip(3).limit(1).tag_labels("Pseudo-nitzschia")
+    plankton.skip(4).limit(1).tag_samples(["Metridia", "calanus", "train"])
+    plankton.skip(5).limit(2).tag_samples("needs-sync")
+    plankton.skip(9).limit(1).tag_samples(["Calanus", "Pseudo-nitzschia"])
+    said = form(uri, plankton)
+    assert any("8 ROIs of the target have a correction" in text for text in said)
+    assert any("keep theirs from being used: 'calanus' (Calanus)" in text for text in said)
+    assert any("The label store is mongodb://" in text and db.name in text for text in said) == ("sync" in name)
+    assert table(uri, plankton) == [
+        {"from": "Calanus", "to": "Metridia", "ROIs": "3"},
+        {"from": "Metridia", "to": "as it is (marker tag)", "ROIs": "2"},
+        {"from": "Calanus", "to": "Pseudo-nitzschia", "ROIs": "1"},
+        {"from": "Calanus", "to": "cannot be said", "ROIs": "1"},
+        {"from": "Metridia", "to": "cannot be said", "ROIs": "1"},
+    ]
+    assert any("1 ROI of the target has a correction" in text for text in form(uri, plankton.limit(1)))
+    assert any("No ROI of the target" in text for text in form(uri, plankton, tag_prefix="fix:", marker_tag="mine"))
+
+
+def test_a_preview_offers_the_views_of_what_it_has_found_itself(plankton, store):
+    run("pull_labels", plankton, apply=True)
+    store.update_one({"elemental_id": "e0"}, {"$set": {"label": "$label"}})
+    plankton.limit(2).tag_samples("Metridia")
+    assert set(run("preview_sync", plankton)["saved_views"]) == {"sync: would change", "sync: conflicts"}
+    assert run("preview_sync", plankton.skip(1).limit(1))["saved_views"] == ["sync: would change"]
+    assert plankton.load_saved_view("sync: conflicts").count() == 1
 
 
 def test_a_name_outside_the_vocabulary_is_refused_with_the_nearest(plankton):

@@ -369,6 +369,20 @@ def test_the_form_says_what_a_careful_person_would_look_at_first(plankton, root,
     assert any("24 ROIs to learn from" in text for text in said)
 
 
+def test_the_form_says_where_there_is_no_file_to_start_from(plankton, root, registry, tmp_path):
+    from tests.worker import form
+
+    (tmp_path / "own.pt").touch()
+    for base, there in (
+        ("yolov8s-cls.pt", True),
+        (str(tmp_path / "own.pt"), True),
+        ("s3://bucket/own.pt", True),
+        ("yolo8s-cls.pt", False),
+    ):
+        said = form(TRAIN, plankton, model_name="m", base_weights=base)
+        assert any(f"There is no file {base!r} here" in text for text in said) != there
+
+
 def test_the_form_estimates_time_and_cost_from_earlier_runs(plankton, root, registry, monkeypatch):
     from tests.worker import form
 

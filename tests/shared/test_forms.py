@@ -130,15 +130,3 @@ def test_a_label_field_that_does_not_exist_is_an_error(dataset):
     form = forms.Form(Context(dataset, field="ground_truth"), Params)
     assert form.label_field("field") is None
     assert "no Classification field 'ground_truth'" in drawn(form)["_problem_1"]["error_message"]
-
-
-def test_a_slow_answer_is_remembered_for_a_while():
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return len(calls)
-
-    assert [forms.cached("key", compute) for _ in range(3)] == [1, 1, 1]
-    assert forms.cached("other key", compute) == 2
-    assert forms.cached("key", compute, seconds=0) == 3

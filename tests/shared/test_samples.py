@@ -127,7 +127,12 @@ def test_the_source_id_may_be_an_attribute_of_the_label(dataset):
 
 
 def test_counts_by_split(labelled):
-    table = samples.count_by_split(labelled.view(), "ground_truth")
+    labelled.skip(3).limit(1).tag_labels("b")
+    counted = samples.alike(labelled.view(), "ground_truth")
+    assert sorted(counted, key=repr)[0] == ("a", ("mine", "train"), (), 1)
+    assert [row.label_tags for row in counted if row.label_tags] == [("b",)]
+    assert sum(row.count for row in samples.alike(labelled.skip(1), "ground_truth")) == 4
+    table = samples.by_split(counted)
     assert table == {
         "a": {"train": 1, "val": 0, "test": 0, "none": 1},  # one is in two splits
         "b": {"train": 0, "val": 1, "test": 0, "none": 0},
@@ -179,6 +184,7 @@ def test_the_state_of_a_view_changes_with_its_samples(dataset):
     seen.append(now())
     seen.append(samples.state(dataset.match_tags("train")))
     assert len(set(seen)) == len(seen)
+    assert samples.state(dataset.match_tags("train")) == seen[-1]  # the same view, made once more
 
 
 def test_ids_as_text_are_packed_like_those_of_a_view(dataset):
