@@ -83,7 +83,7 @@ def _corrections(
     said = {tag for row in counted for tag in (*row.tags, *row.label_tags)}
     tags = sort_tags(sorted(said), words, marker, prefix)
     unknown = [None] * len(counted)
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         "id": [str(row) for row in range(len(counted))],
         "source_id": unknown,
         "label": [row.label for row in counted],
@@ -91,7 +91,7 @@ def _corrections(
         "tags": [row.tags for row in counted],
         "label_tags": [row.label_tags for row in counted],
     }
-    return tags, [(found, counted[int(found.sample_id)].count) for found in resolve(columns, tags, words)]
+    return tags, [(found, counted[int(found.sample_id)].n) for found in resolve(columns, tags, words)]
 
 
 def correction_tag(label: str, words: Vocabulary, prefix: str | None, marker: str) -> str:

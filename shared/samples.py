@@ -370,7 +370,7 @@ class Alike(NamedTuple):
     label: str | None
     tags: tuple[str, ...]
     label_tags: tuple[str, ...]
-    count: int
+    n: int
 
 
 def alike(view: SampleCollection, label_field: str) -> list[Alike]:
@@ -391,10 +391,10 @@ def alike(view: SampleCollection, label_field: str) -> list[Alike]:
 def by_split(counted: Iterable[Alike]) -> dict[str, dict[str, int]]:
     """Labelled samples by class and split, by name of the class; `none` is having no split tag, or several."""
     table: dict[str, dict[str, int]] = {}
-    for label, tags, _, count in counted:
+    for label, tags, _, n in counted:
         if label is not None:
             row = table.setdefault(label, dict.fromkeys((*SPLITS, "none"), 0))
-            row[split_of(tags) or "none"] += count
+            row[split_of(tags) or "none"] += n
     return dict(sorted(table.items()))
 
 

@@ -131,7 +131,7 @@ def test_counts_by_split(labelled):
     counted = samples.alike(labelled.view(), "ground_truth")
     assert sorted(counted, key=repr)[0] == ("a", ("mine", "train"), (), 1)
     assert [row.label_tags for row in counted if row.label_tags] == [("b",)]
-    assert sum(row.count for row in samples.alike(labelled.skip(1), "ground_truth")) == 4
+    assert sum(row.n for row in samples.alike(labelled.skip(1), "ground_truth")) == 4
     table = samples.by_split(counted)
     assert table == {
         "a": {"train": 1, "val": 0, "test": 0, "none": 1},  # one is in two splits
