@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from . import samples
 from .errors import InputError, SuiteError
@@ -17,6 +19,39 @@ from .vocabulary import Vocabulary
 from .wording import many
 
 LISTED = 20  # names, or tags, that a form lists
+
+
+def _of_its_own(marker: str) -> str:
+    if marker in OWN_TAGS - {MARKER}:
+        raise ValueError("this tag has another meaning in the suite")
+    return marker
+
+
+# Parameters that operators on labels share.
+OwnLabelField = Annotated[str, Field(title="Label field", description="The 'Classification' field with the labels")]
+NewLabelField = Annotated[
+    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", title="Label field", description="Made where there is none")
+]
+IdField = Annotated[
+    str,
+    Field(
+        min_length=1,
+        title="Id field",
+        description="Where each label's id in the database of record is: a field of the samples, or of the label",
+    ),
+]
+MarkerTag = Annotated[
+    str,
+    Field(
+        min_length=1,
+        title="Marker tag",
+        description="Says that the label as it stands is right and the store should have it",
+    ),
+    AfterValidator(_of_its_own),
+]
+TagPrefix = Annotated[
+    str | None, Field(title="Tag prefix", description="Such as 'fix:': only tags that begin with it are corrections")
+]
 
 
 def names_of_form(form: Form, field: str, problem: Callable[[str], None] | None = None) -> Vocabulary | None:

@@ -11,7 +11,7 @@ from .shared import focus_views, samples
 from .shared.errors import InputError
 from .shared.focus_views import SUGGESTED
 from .shared.forms import Form
-from .shared.labelling import correction_tags
+from .shared.labelling import IdField, MarkerTag, NewLabelField, TagPrefix, correction_tags
 from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
@@ -45,26 +45,14 @@ class AcceptPredictions(SuiteOperator):
         prediction_field: str = Field(
             min_length=1, title="Predictions", description="A field of 'Apply a classifier'", examples=["pred_demo"]
         )
-        label_field: str = Field(
-            "ground_truth",
-            pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
-            title="Label field",
-            description="Made where there is none",
-        )
+        label_field: NewLabelField = "ground_truth"
         min_confidence: float = Field(
             0.0, ge=0, le=1, description="From 0 to 1: less confident ones are left alone", examples=[0.9]
         )
         only_unlabelled: bool = Field(True, description="Otherwise labels that differ get a correction as well")
-        id_field: str = Field(
-            "elemental_id",
-            min_length=1,
-            title="Id field",
-            description="Where each label's id in the database of record is: a field of the samples, or of the label",
-        )
-        marker_tag: str = Field(
-            MARKER, min_length=1, title="Marker tag", description="Set on labels that the store should get"
-        )
-        tag_prefix: str | None = Field(None, title="Tag prefix", description="Of correction tags, such as 'fix:'")
+        id_field: IdField = samples.SOURCE_ID
+        marker_tag: MarkerTag = MARKER
+        tag_prefix: TagPrefix = None
 
     def form(self, form: Form) -> None:
         """Draws the inputs."""

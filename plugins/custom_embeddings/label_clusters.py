@@ -12,7 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from .shared import clustered, samples
 from .shared.errors import InputError
 from .shared.forms import Form
-from .shared.labelling import choose_name, correction_tag, correction_tags
+from .shared.labelling import (
+    IdField,
+    MarkerTag,
+    NewLabelField,
+    TagPrefix,
+    choose_name,
+    correction_tag,
+    correction_tags,
+)
 from .shared.memo import cached
 from .shared.operators import Job, Spec, SuiteOperator, target_view
 from .shared.sync import edits
@@ -56,12 +64,7 @@ class LabelClusters(SuiteOperator):
             examples=[["Unknown C0"]],
         )
         label: str = Field(min_length=1, description="A name of the vocabulary", examples=["Calanoida"])
-        label_field: str = Field(
-            DEFAULT,
-            pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
-            title="Label field",
-            description="Made where there is none",
-        )
+        label_field: NewLabelField = DEFAULT
         only_unlabelled: bool = Field(False, description="Leave ROIs that have a label alone")
         min_confidence: float = Field(
             0.0, ge=0, le=1, description="From 0 to 1: members with a lower probability, at a cluster's edge, are left"
@@ -70,16 +73,9 @@ class LabelClusters(SuiteOperator):
             "correction",
             description="correction: tags, for 'Apply corrections' or 'Sync back'; label: labels at once, with undo",
         )
-        id_field: str = Field(
-            "elemental_id",
-            min_length=1,
-            title="Id field",
-            description="Where each label's id in the database of record is: a field of the samples, or of the label",
-        )
-        marker_tag: str = Field(
-            MARKER, min_length=1, title="Marker tag", description="Set on labels that the store should get"
-        )
-        tag_prefix: str | None = Field(None, title="Tag prefix", description="Of correction tags, such as 'fix:'")
+        id_field: IdField = samples.SOURCE_ID
+        marker_tag: MarkerTag = MARKER
+        tag_prefix: TagPrefix = None
 
     def form(self, form: Form) -> None:
         """Draws the inputs, and what would change, by the labels that the members have now."""

@@ -5,17 +5,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict
 
 from .shared import samples
 from .shared.artifacts import open_root, scratch
 from .shared.errors import InputError, SuiteError
 from .shared.forms import Form
-from .shared.labelling import show_corrections
+from .shared.labelling import IdField, MarkerTag, OwnLabelField, TagPrefix, show_corrections
 from .shared.memo import cached
 from .shared.operators import Job, secrets
 from .shared.sync import plan as plans
-from .shared.sync.corrections import MARKER, OWN_TAGS, Tags
+from .shared.sync.corrections import MARKER, Tags
 from .shared.sync.plan import Line, Status
 from .shared.sync.store import LabelField, vocabulary
 from .shared.sync.stores import Store, open_store
@@ -29,31 +29,10 @@ class LabelParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label_field: str = Field(
-        "ground_truth", title="Label field", description="The 'Classification' field with the labels"
-    )
-    id_field: str = Field(
-        "elemental_id",
-        min_length=1,
-        title="Id field",
-        description="Where the id of each label in the database of record is: a field of the samples, or of the label",
-    )
-    marker_tag: str = Field(
-        MARKER,
-        min_length=1,
-        title="Marker tag",
-        description="Says that the label as it stands is right and the store should have it",
-    )
-    tag_prefix: str | None = Field(
-        None, title="Tag prefix", description="Such as 'fix:': only tags that begin with it are corrections"
-    )
-
-    @field_validator("marker_tag")
-    @classmethod
-    def _of_its_own(cls, marker: str) -> str:
-        if marker in OWN_TAGS - {MARKER}:
-            raise ValueError("this tag has another meaning in the suite")
-        return marker
+    label_field: OwnLabelField = "ground_truth"
+    id_field: IdField = samples.SOURCE_ID
+    marker_tag: MarkerTag = MARKER
+    tag_prefix: TagPrefix = None
 
 
 def draw_corrections(form: Form) -> None:

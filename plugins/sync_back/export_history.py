@@ -10,6 +10,7 @@ from .common import csv_file
 from .shared import samples
 from .shared.errors import InputError
 from .shared.forms import Form
+from .shared.labelling import IdField, OwnLabelField
 from .shared.operators import Job, Spec, SuiteOperator
 from .shared.sync.journal import Journal, rows_csv
 from .shared.sync.store import LabelField
@@ -39,15 +40,8 @@ class ExportHistory(SuiteOperator):
             "labels",
             description="labels: every change of one in this dataset; sent: what went to the store, and became of it",
         )
-        label_field: str = Field(
-            "ground_truth", title="Label field", description="The 'Classification' field with the labels"
-        )
-        id_field: str = Field(
-            "elemental_id",
-            min_length=1,
-            title="Id field",
-            description="Where each label's id in the database of record is: a field of the samples, or of the label",
-        )
+        label_field: OwnLabelField = "ground_truth"
+        id_field: IdField = samples.SOURCE_ID
         run: str | None = Field(None, description="Only this run")
 
     def form(self, form: Form) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .. import events, runs, samples, slices, training_data, workspaces
 from ..errors import InputError, SuiteError
+from ..labelling import OwnLabelField
 from ..lineage import store
 from ..lineage.registry import VersionRecord
 from ..operators import Job
@@ -40,9 +41,7 @@ class Params(BaseModel):
         description="Letters, digits, '-', '_' and '.'; each training adds a version to the model of this name",
         examples=["demo"],
     )
-    label_field: str = Field(
-        "ground_truth", title="Label field", description="The 'Classification' field with the labels"
-    )
+    label_field: OwnLabelField = "ground_truth"
     base_weights: str = Field(
         "yolov8n-cls.pt",
         title="Start from",

@@ -275,6 +275,25 @@ def _sync(person, plankton, store):
     person.see("1 sample")
     person.see("ground_truth_sync")
     look(person, "conflicts")
+    _take_theirs(person, plankton, theirs, edited)
+
+
+def _take_theirs(person, plankton, theirs, edited):
+    """Takes in what somebody else has entered, in the view of the conflicts, which is empty then and stays open."""
+    person.open_form("Sync back")
+    person.see(f"Works on 1 of {len(plankton)} ROIs.")
+    person.see("1 ROI of the target has a correction:")
+    person.choose("Where the store holds another label", "theirs")
+    look(person, "theirs")
+    person.execute_now()
+    person.see("Of the conflicts, 1 took the store's label into FiftyOne.")
+    person.press("Close")
+    person.see("0 samples")
+    look(person, "theirs-taken")
+    plankton.reload()
+    assert plankton.match({"elemental_id": theirs}).first().ground_truth.label == edited
+    person.page.reload()  # at the view's own address
+    person.see("0 samples")
     person.clear_view(len(plankton))
 
 

@@ -65,8 +65,11 @@ def person(plankton, secrets, folder):
         yield person
 
 
-def evaluate(person):
+def evaluate(person, everywhere=False):
+    """Evaluates what is open, or the whole dataset whatever is."""
     person.open_form("Evaluate predictions")
+    if everywhere:
+        person.tick("Entire dataset")
     person.choose("Slices", "camera")
     person.look("review-evaluate")
     person.execute_now()
@@ -78,7 +81,7 @@ def test_from_a_weakness_to_what_the_review_won(person, plankton):
     names = _evaluate(person, plankton)
     _accept_and_mark(person, plankton, names)
     _select_and_review(person, plankton)
-    _see_what_was_won(person)
+    _see_what_was_won(person, plankton)
 
 
 def _evaluate(person, plankton):
@@ -156,15 +159,21 @@ def _select_and_review(person, plankton):
     assert plankton.load_saved_view("review: all").values("id") == ids[2:]
 
 
-def _see_what_was_won(person):
+def _see_what_was_won(person, plankton):
+    """Evaluates again from within a view of the last list, which the new list replaces."""
     person.clear_view(TOTAL)
     person.open_form("Apply corrections")
     person.press("Execute")
     person.see("corrections")
     person.press("Close")
-    evaluate(person)
+    plankton.reload()
+    name = next(name for name in plankton.list_saved_views() if name.startswith("focus 01: "))
+    person.open_saved_view(name)
+    person.sees_view(name)
+    evaluate(person, everywhere=True)
     person.see("have another label now")
     person.look("review-won")
     person.press("Close")
+    person.see(f"{TOTAL:,} samples")  # the view is gone with its list, and the App shows the dataset instead
     person.open_panel("Model Evaluation", f"eval_{FIELD}")
     person.look("review-panel")
