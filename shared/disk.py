@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import StorageError
+from .errors import AccessError, StorageError
 
 CHUNK = 1 << 18  # bytes read at a time, so that memory does not grow with the file
 
 _SCRATCH = "mbari-"
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -161,18 +162,19 @@ def _is_still(path: Path, lock: int) -> bool:
 
 @contextlib.contextmanager
 def explaining(where: Path | str) -> Iterator[None]:
-    """Turns every OSError raised inside into a StorageError of one sentence about `where`."""
+    """Makes every OSError raised inside a StorageError of one sentence about `where`, one of access an AccessError."""
     try:
         yield
     except OSError as error:
-        raise StorageError(_sentence(error, where)) from error
+        kind = AccessError if error.errno in _REFUSED else StorageError
+        raise kind(_sentence(error, where)) from error
 
 
 def _sentence(error: OSError, where: Path | str) -> str:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return f"The disk is full, or limits the size of files, at {where}: free some space or use a larger disk."
-        case errno.EACCES | errno.EPERM | errno.EROFS:
+        case refused if refused in _REFUSED:
             return f"Not allowed to use {where}: ask for access to it, or choose another folder."
         case errno.ENOTDIR | errno.EEXIST | errno.EISDIR:
             return f"{where} cannot be used: on its path a file stands where a folder is needed, or the reverse."

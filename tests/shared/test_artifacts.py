@@ -609,13 +609,22 @@ if os.geteuid() == 0:
 try:
     open_root(sys.argv[1], {}).check()
 except StorageError as error:
-    print(error)
+    print(f"{type(error).__name__}: {error}")
 """
     let_others_in(tmp_path)
     run = [sys.executable, "-c", code, str(tmp_path / "root")]
-    said = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert said.startswith(f"Not allowed to use {tmp_path}/root")
-    assert said.endswith("choose another folder.\n")
+
+    def said():
+        return subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert said().startswith(f"AccessError: Not allowed to use {tmp_path}/root")
+    assert said().endswith("choose another folder.\n")
+    (tmp_path / "root").chmod(0o755)
+    (tmp_path / "root" / "model").write_bytes(b"1")
+    (tmp_path / "root" / "model").chmod(0o444)
+    if os.geteuid():
+        (tmp_path / "root").chmod(0o555)
+    assert said().startswith("ReadOnlyError: ")  # what is there can be read
 
 
 @pytest.fixture
