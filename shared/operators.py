@@ -257,8 +257,10 @@ class SuiteOperator(foo.Operator):
         run.finish(result)
         if not ctx.delegated:
             if _open_view_is_gone(ctx):  # FiftyOne cannot load a dataset again with such a view open
-                ctx.ops.clear_view()
-            ctx.ops.reload_dataset()
+                ctx.ops.open_dataset(ctx.dataset.name)
+                ctx.ops.reload_samples()  # a view of the same name may show others now
+            else:
+                ctx.ops.reload_dataset()
             if self.spec.at_once:  # nothing else shows the result
                 ctx.ops.clear_selected_samples()
                 ctx.ops.notify(result["message"], variant="success")

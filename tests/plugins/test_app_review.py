@@ -173,7 +173,12 @@ def _see_what_was_won(person, plankton):
     evaluate(person, everywhere=True)
     person.see("have another label now")
     person.look("review-won")
+    plankton.reload()
+    now = next(name for name in plankton.list_saved_views() if name.startswith("focus 01: "))
+    assert now != name  # that view is gone with its list, which the App must not mind
+    person.press(f"Open '{now}'")
     person.press("Close")
-    person.see(f"{TOTAL:,} samples")  # the view is gone with its list, and the App shows the dataset instead
+    person.sees_view(now)
+    person.see(f"{plankton.load_saved_view(now).count()} samples")
     person.open_panel("Model Evaluation", f"eval_{FIELD}")
     person.look("review-panel")
