@@ -277,7 +277,7 @@ labels = [
     pulled["counts"]["compared"],
     corrected.result["counts"]["corrected"],
     run("@mbari/sync_back/apply_corrections")["counts"]["applied"],
-    run("@mbari/sync_back/preview_sync")["counts"]["updated"],
+    run("@mbari/sync_back/preview_sync")["counts"]["would_change"],
     run("@mbari/sync_back/sync_back")["updated"],
 ]
 splits = run("@mbari/train_classifier/assign_splits")

@@ -300,7 +300,7 @@ def _preview(form: Form, view: Any, field: str) -> None:
     form.table([{"label now": label or "none", "ROIs": n} for label, n in now.most_common(20)], "Members")
     alone = form.count - _members_of(form, view, field).total()
     if alone and not chosen:
-        form.notice(f"{many(alone, 'ROI')} of the target {'is' if alone == 1 else 'are'} in no cluster, and left.")
+        form.notice(f"{many(alone, 'ROI of the target is', 'ROIs of the target are')} in no cluster, and left.")
 
 
 def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> dict[str, Any]:

@@ -78,10 +78,15 @@ class PreviewSync(SuiteOperator):
         field.index()
         with closing(label_store(job)) as store:
             lines, tags = make_plan(job, field, store)
-        edited = field.untagged_edits(job.view, tags)
+        edited, counts = field.untagged_edits(job.view, tags), plans.counts(lines)
         result: dict[str, Any] = {
             "message": _message(lines, edited, store.name, job.params.marker_tag),
-            "counts": plans.counts(lines) | {"corrections": len(lines), "edited_not_tagged": len(edited)},
+            "counts": {
+                "would_change": counts["updated"],
+                **{what: n for what, n in counts.items() if what not in ("updated", "failed")},  # of a sync
+                "corrections": len(lines),
+                "edited_not_tagged": len(edited),
+            },
             "changes": plans.changes(lines),
             "problems": plans.problems(lines),
             "nearly_names": misspelt(tags),

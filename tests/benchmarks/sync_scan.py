@@ -57,7 +57,7 @@ def _preview(dataset: Any, store: Any) -> float:
         began = time.perf_counter()
         counts = _labels.operate("preview_sync", dataset)["counts"]
         spent = time.perf_counter() - began
-    assert counts["updated"] == counts["corrections"] == CORRECTIONS, counts
+    assert counts["would_change"] == counts["corrections"] == CORRECTIONS, counts
     assert counts["edited_not_tagged"] == EDITS, counts
     return spent
 
