@@ -78,8 +78,8 @@ def refusal(dataset: fo.Dataset, field: str, view: SampleCollection | None = Non
     return None
 
 
-def members(view: SampleCollection, field: str, label_field: str | None, least: float) -> Counter[tuple[str, Any]]:
-    """How many samples of a view each cluster has, by cluster and present label.
+def members(view: SampleCollection, field: str, label_field: str | None, least: float) -> Counter[tuple[Any, Any]]:
+    """How many samples of a view each cluster has, by cluster (None for those in none) and present label.
 
     Args:
         view: the samples
@@ -87,12 +87,11 @@ def members(view: SampleCollection, field: str, label_field: str | None, least: 
         label_field: the label field; None where there is none yet
         least: the probability from which on members are counted
     """
-    certain = {f"{field}.confidence": {"$gte": least}} if least else {}
-    chosen = {"$match": {f"{field}.label": {"$ne": None}, **certain}}
+    certain = [{"$match": {f"{field}.confidence": {"$gte": least}}}] if least else []
     both = {"cluster": f"${field}.label", "label": f"${label_field}.label" if label_field else None}
-    pipeline = [*view._pipeline(), chosen, {"$group": {"_id": both, "n": {"$sum": 1}}}]
+    pipeline = [*view._pipeline(), *certain, {"$group": {"_id": both, "n": {"$sum": 1}}}]
     found = view._dataset._sample_collection.aggregate(pipeline)
-    return Counter({(one["_id"]["cluster"], one["_id"].get("label")): one["n"] for one in found})
+    return Counter({(one["_id"].get("cluster"), one["_id"].get("label")): one["n"] for one in found})
 
 
 def write(

@@ -41,8 +41,9 @@ class Form:
         self._params = params
         self._wrong = {str(error["loc"][0]) for error in parameters.errors(params, ctx.params) if error["loc"]}
         self._notices = 0
-        self.count = 0  # how many samples the target has
-        self.all = False  # whether nothing was chosen, and the whole dataset is the target
+        self._target: Any = None
+        self._counted: int | None = None
+        self._works_on: types.Property | None = None
 
     @property
     def db(self) -> Any:
@@ -78,7 +79,7 @@ class Form:
         Returns:
             whether these are samples that an operator can work on
         """
-        from .samples import not_samples, state
+        from .samples import not_samples
 
         self.inputs.view_target(self.ctx)
         # The App may lose the selection while a form is open, and the target would silently become the whole dataset.
@@ -91,14 +92,27 @@ class Form:
         if problem := not_samples(view):
             self.error(problem)
             return False
-        whole = view._root_dataset.view()
-        self.count, of = (cached(("count", *state(some)), some.count) for some in (view, whole))
-        self.all = self.count == of and not selected
-        if self.count == 0:
-            self.error("There is no sample in the chosen view; choose another target.")
-        else:
-            self.notice(_works_on(self.count, of))
+        self._target = view
+        self._works_on = self._view(types.Notice(label=""))  # `check` says it: what the form counts may tell it
         return True
+
+    def counted(self, count: int) -> None:
+        """Takes over how many samples the target has, from what has read all of it: they are not counted again."""
+        self._counted = count
+
+    @property
+    def count(self) -> int:
+        """How many samples the target has."""
+        from .samples import state
+
+        if self._counted is None:
+            self._counted = cached(("count", *state(self._target)), self._target.count)
+        return self._counted
+
+    @property
+    def all(self) -> bool:
+        """Whether nothing was chosen, and the whole dataset is the target."""
+        return not self.ctx.selected and self.count == self._target._root_dataset.count()
 
     def warn_of_all(self) -> None:
         """Says so where nothing was chosen, and the whole dataset is the target of something that changes much."""
@@ -314,6 +328,7 @@ class Form:
 
     def check(self) -> None:
         """Keeps from starting what the run would refuse, in the same words, with the form or without."""
+        self._say_target()
         drawn = self.inputs.properties
         ended = any(input_.invalid for input_ in drawn.values())
         self.inputs.properties = {}
@@ -329,6 +344,17 @@ class Form:
             else:
                 self.error(parameters.sentence(self._params, error) + ".")
         self.inputs.properties |= drawn  # what has no input of its own is said first
+
+    def _say_target(self) -> None:
+        if self._works_on is None:
+            return
+        if not self.count:
+            why = "There is no sample in the chosen view; choose another target."
+            self._works_on.view = types.Error(label=why)
+            _refuse(self._works_on, why)
+            return
+        of = self._target._root_dataset.count()
+        self._works_on.view = types.Notice(label=_works_on(self.count, of))
 
     def _left_to_fiftyone(self, input_: types.Property | None, name: str) -> bool:
         """Whether the App itself says that an input is required, or is about to fill in its default."""

@@ -89,6 +89,7 @@ def show_corrections(form: Form, label_field: str) -> None:
         return
     view = target_view(form.ctx)
     counted = cached(("alike", label_field, *samples.state(view)), lambda: samples.alike(view, label_field))
+    form.counted(sum(row.n for row in counted))
     tags, found = _corrections(counted, words, form.value("marker_tag"), form.value("tag_prefix"))
     rows = Counter[tuple[str, str]]()
     for correction, n in found:

@@ -90,9 +90,11 @@ class LabelClusters(SuiteOperator):
             form.error("There are no clusters in this dataset yet: run 'Cluster embeddings' first.")
             return
         view = target_view(form.ctx)
-        sizes: Counter[str] = Counter()
+        sizes: Counter[str | None] = Counter()
         for (name, _), n in _members_of(form, view, field).items():
             sizes[name] += n
+        form.counted(sizes.total())
+        alone = sizes.pop(None, 0)
         largest = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
         form.choice("clusters", [(name, f"{name} ({many(n, 'ROI')})") for name, n in largest], several=True)
         outside = [name for name in form.value("clusters") or () if name not in sizes]
@@ -106,7 +108,7 @@ class LabelClusters(SuiteOperator):
         form.fields("write", "only_unlabelled")
         if problem := _unspoken(dataset, *(form.value(name) for name in ("label_field", "write", "tag_prefix"))):
             form.error(problem)
-        _preview(form, view, field)
+        _preview(form, view, field, alone)
         if form.on_request("More options: min confidence, id field, marker tag, tag prefix"):
             form.fields("min_confidence", "id_field", "marker_tag", "tag_prefix")
 
@@ -169,8 +171,8 @@ def _first(chosen: str, fields: list[str]) -> str | None:
     return fields[0] if fields else None
 
 
-def _members_of(form: Form, view: Any, field: str, least: float = 0.0) -> Counter[tuple[str, str | None]]:
-    """How many members a view has, by cluster and present label; in a label field that is not there yet, none has one.
+def _members_of(form: Form, view: Any, field: str, least: float = 0.0) -> Counter[tuple[str | None, str | None]]:
+    """How many samples a view has, by cluster and present label; in a label field that is not there yet, none has one.
 
     While its name is being typed, what is known of the usual field will do.
     """
@@ -180,7 +182,7 @@ def _members_of(form: Form, view: Any, field: str, least: float = 0.0) -> Counte
     found = cached(key, lambda: clustered.members(view, field, counted, least))
     if counted == given:
         return found
-    unlabelled: Counter[tuple[str, str | None]] = Counter()
+    unlabelled: Counter[tuple[str | None, str | None]] = Counter()
     for (cluster, _), n in found.items():
         unlabelled[cluster, None] += n
     return unlabelled
@@ -283,7 +285,7 @@ def _unspoken(dataset: Any, label_field: str, write: str, prefix: str | None) ->
     )
 
 
-def _preview(form: Form, view: Any, field: str) -> None:
+def _preview(form: Form, view: Any, field: str, alone: int) -> None:
     """How many members there are, by the label that they have now."""
     chosen = form.value("clusters")
     if not chosen and form.all:
@@ -293,12 +295,11 @@ def _preview(form: Form, view: Any, field: str) -> None:
     now: Counter[str | None] = Counter()
     members = _members_of(form, view, field, 0.0 if most else least)
     for (name, label), n in members.items():
-        if (not chosen or name in chosen) and not (label and form.value("only_unlabelled")):
+        if name is not None and (not chosen or name in chosen) and not (label and form.value("only_unlabelled")):
             now[label] += n
     would = f"{many(now.total(), 'ROI')} would be {form.value('label') or 'labelled'}"
     form.notice(f"{'Up to ' if most else ''}{would}. What they are labelled now:")
     form.table([{"label now": label or "none", "ROIs": n} for label, n in now.most_common(20)], "Members")
-    alone = form.count - _members_of(form, view, field).total()
     if alone and not chosen:
         form.notice(f"{many(alone, 'ROI of the target is', 'ROIs of the target are')} in no cluster, and left.")
 

@@ -128,7 +128,9 @@ def _look(form: Form, label_field: str) -> _Seen | None:
     if form.slow and not form.on_request("Count classes and splits (takes a few seconds)"):
         return None
     key = ("train_classifier", label_field, *samples.state(view))
-    return cached(key, lambda: _seen(view, label_field))
+    seen = cached(key, lambda: _seen(view, label_field))
+    form.counted(sum(row.n for row in seen.counted))
+    return seen
 
 
 def _seen(view: Any, label_field: str) -> _Seen:

@@ -93,15 +93,19 @@ def test_a_ticked_box_stays_ticked_when_a_notice_appears_above():
 
 
 def test_a_form_says_how_many_samples_it_works_on(dataset):
-    def says(view):
-        form = forms.Form(ExecutionContext({"dataset_name": dataset.name, "params": {}}), Params)
+    def says(view, counted=None):
+        form = forms.Form(ExecutionContext({"dataset_name": dataset.name, "params": {"name": "ab"}}), Params)
         form.target(view)
+        if counted is not None:
+            form.counted(counted)
+        form.check()
         return next(v["view"]["label"] for name, v in drawn(form).items() if name.startswith(("_notice", "_problem")))
 
     assert says(dataset.view()).startswith("There is no sample")
     dataset.add_samples([fo.Sample(filepath=f"{i}.png") for i in range(3)])
     assert says(dataset.view()) == "Works on all 3 ROIs."
     assert says(dataset.limit(1)) == "Works on 1 of 3 ROIs."
+    assert says(dataset.limit(2), counted=2) == "Works on 2 of 3 ROIs."
     dataset.delete_samples(dataset.skip(1))
     assert says(dataset.view()) == "Works on the only ROI of the dataset."
 

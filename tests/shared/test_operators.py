@@ -236,7 +236,9 @@ def _db():
     return odm.get_db_conn()
 
 
-@pytest.mark.parametrize(("shown", "asked"), [("gone", ["clear_view", "reload_dataset"]), ("kept", ["reload_dataset"])])
+@pytest.mark.parametrize(
+    ("shown", "asked"), [("gone", ["open_dataset", "reload_samples"]), ("kept", ["reload_dataset"])]
+)
 def test_a_view_that_a_run_has_deleted_is_left_before_the_app_loads_the_dataset_again(samples, shown, asked):
     for name in ("gone", "kept"):
         samples.save_view(name, samples.limit(1))
