@@ -196,7 +196,7 @@ class SuiteOperator(foo.Operator):
         outputs = types.Object()
         result = {name: value for name, value in (ctx.results or {}).items() if value not in (None, "", [], {})}
         if message := result.pop("message", None):
-            kind = types.Warning if "stopped" in result else types.Notice
+            kind = types.Warning if "stopped" in result or result.get("failed") else types.Notice
             outputs.view("message", kind(label=message))
         if not ctx.delegated:
             _show_views(outputs, result.pop("saved_views", ()))
@@ -257,8 +257,9 @@ class SuiteOperator(foo.Operator):
         run.finish(result)
         if not ctx.delegated:
             if _open_view_is_gone(ctx):  # FiftyOne cannot load a dataset again with such a view open
+                ctx.ops.clear_view()
                 ctx.ops.open_dataset(ctx.dataset.name)
-                ctx.ops.reload_samples()  # a view of the same name may show others now
+                ctx.ops.reload_samples()  # a view of the same stages may show others now
             else:
                 ctx.ops.reload_dataset()
             if self.spec.at_once:  # nothing else shows the result

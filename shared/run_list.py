@@ -79,15 +79,19 @@ def row(record: Mapping[str, Any], now: datetime, price: float | None) -> dict[s
     told = {
         "started": f"{record['started_at']:%Y-%m-%d %H:%M}",
         "what": record["name"],
-        "operator": record["operator"].rpartition("/")[2],
-        "dataset": record.get("dataset"),
-        "by": record.get("by"),
         "outcome": record["state"],
         "took": f"{duration(seconds)}{' so far' if record['state'] == 'running' else ''}",
     }
     if price is not None:
         told["cost"] = cost(record, now, price)
-    return {**told, "why": error if len(error) <= LONGEST else f"{error[: LONGEST - 1]}…", "run": str(record["_id"])}
+    return {
+        **told,
+        "why": error if len(error) <= LONGEST else f"{error[: LONGEST - 1]}…",
+        "dataset": record.get("dataset"),
+        "by": record.get("by"),
+        "operator": record["operator"].rpartition("/")[2],
+        "run": str(record["_id"]),
+    }
 
 
 def lasted(record: Mapping[str, Any], now: datetime) -> float:

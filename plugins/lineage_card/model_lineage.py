@@ -4,7 +4,7 @@ What it shows is put together in `shared/lineage` as plain data; here it is only
 of the operator that does the work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fiftyone.core.odm as odm
@@ -13,8 +13,10 @@ from fiftyone.operators.categories import Categories
 from fiftyone.operators.panel import Panel, PanelConfig
 from fiftyone.operators.registry import OperatorRegistry
 
+from .promotion import history_rows
 from .shared.lineage import family, figures, overview
 from .shared.lineage.overview import Entry, Opened
+from .shared.lineage.registry import Registry
 from .shared.memo import cached, forget
 from .shared.operators import secrets
 
@@ -198,13 +200,7 @@ class ModelLineage(Panel):
         ctx.panel.set_state({"shown": [entry.name for entry in shown], "page": page})
         _text(panel, "how", HOW_TO_READ)
         self._draw_filters(panel, overview.models(listed))
-        table = types.TableView(on_click_row=self.open_row, componentsProps=_TABLE)
-        for key, label in COLUMNS.items():
-            table.add_column(key, label=label)
-        # The App merges what it gets into what it has: a shorter list would be followed by the rest of a longer one.
-        name = f"rows_{len(shown)}"
-        panel.list(name, types.Object(), view=table)
-        ctx.panel.set_data(name, [overview.row(entry) for entry in shown])
+        _table(ctx, panel, "rows", COLUMNS, [overview.row(entry) for entry in shown], on_click_row=self.open_row)
         if pages > 1:
             foot = panel.h_stack("foot", gap=2, componentsProps=_BAR)
             _button(foot, "newer", "Newer", "chevron_left", self.newer, disabled=page == 0)
@@ -243,7 +239,7 @@ class ModelLineage(Panel):
         elif tab == "card":
             _text(panel, "card", opened.markdown or "There is no card that could be shown.")
         else:
-            self._draw_overview(panel, opened, entry, listed)
+            self._draw_overview(ctx, panel, opened, entry, listed)
 
     def _draw_buttons(self, panel: types.Object) -> None:
         bar = panel.h_stack("buttons", gap=1, componentsProps=_BAR)
@@ -254,8 +250,14 @@ class ModelLineage(Panel):
         _button(bar, "verify", "Verify", "fact_check", self.verify)
         _button(bar, "note", "Add a note", "edit_note", self.write_note)
 
-    def _draw_overview(self, panel: types.Object, opened: Opened, entry: Entry, listed: Sequence[Entry]) -> None:
+    def _draw_overview(
+        self, ctx: Any, panel: types.Object, opened: Opened, entry: Entry, listed: Sequence[Entry]
+    ) -> None:
         _text(panel, "facts", "\n".join(f"- **{word}:** {said}" for word, said in overview.facts(opened, entry)))
+        moves = _moves(entry)
+        if moves:
+            _text(panel, "moves_title", "### Its aliases: who moved them, when and why")
+            _table(ctx, panel, "moves", {key: key for key in moves[0]}, moves)
         boxes, left_out = family.family(listed, entry.name)
         more = f" {left_out} later ones are not drawn." if left_out else ""
         _text(panel, "family_title", FAMILY + more)
@@ -282,6 +284,29 @@ def _text(panel: types.Object, name: str, markdown: str) -> None:
 def _plot(panel: types.Object, name: str, figure: dict[str, Any], **events: Any) -> None:
     height = f"{figure['height']}px"
     panel.plot(name, data=figure["traces"], layout=figure["layout"], config=_STILL, height=height, **events)
+
+
+def _table(
+    ctx: Any, panel: types.Object, name: str, columns: Mapping[str, str], rows: Sequence[Any], **events: Any
+) -> None:
+    table = types.TableView(componentsProps=_TABLE, **events)
+    for key, label in columns.items():
+        table.add_column(key, label=label)
+    # The App merges what it gets into what it has: a shorter list would be followed by the rest of a longer one.
+    name = f"{name}_{len(rows)}"
+    panel.list(name, types.Object(), view=table)
+    ctx.panel.set_data(name, list(rows))
+
+
+def _moves(entry: Entry) -> list[dict[str, Any]]:
+    """The moves of aliases to this version, and away from it, the newest first."""
+    registry, version = Registry(odm.get_db_conn()), entry.name.rpartition("/")[2]
+    return [
+        {"alias": f"{entry.model}@{alias}", **row}
+        for alias in registry.aliases(entry.model)
+        for row in history_rows(registry.history(entry.model, alias))
+        if version in (row["version"], row["before"])
+    ]
 
 
 def _listed() -> list[Entry]:

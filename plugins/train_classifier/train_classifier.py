@@ -229,7 +229,10 @@ def _estimate(form: Form, images: int, price: str | None) -> str:
         for device, rate in rates.items()
     ]
     learned, took = many(images, "ROI"), " or ".join(said)
-    return f"{learned} to learn from; {epochs} epochs take about {took}, less if it stops early."
+    return (
+        f"{learned} to learn from; {epochs} epochs take about {took}, less if it stops early; reading, starting and "
+        "publishing come on top."
+    )
 
 
 def _cost(seconds: float, price: str | None) -> str:

@@ -122,7 +122,8 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
     judged.evaluate_classifications(params.prediction_field, gt_field=params.label_field, eval_key=key, progress=False)
     rows = np.flatnonzero(labelled & ~learned)
     truth, predicted = ([table[name][row] for row in rows] for name in ("label", "predicted"))
-    result = _result(key, truth, predicted, left)
+    unpredicted = sum(a is not None and b is None for a, b in zip(table["label"], table["predicted"], strict=True))
+    result = _result(key, truth, predicted, left, unpredicted)
     changes = _won(before, [table["prediction_id"][row] for row in rows], truth, predicted)
     remarks += _open_corrections(job)
     result["message"] = " ".join(filter(None, [result["message"], changes, since]))
@@ -229,20 +230,21 @@ def _known(
 # Saying
 
 
-def _result(key: str, truth: list[str], predicted: list[str], left: int) -> dict[str, Any]:
+def _result(key: str, truth: list[str], predicted: list[str], left: int, unpredicted: int) -> dict[str, Any]:
     from sklearn.metrics import f1_score
 
     # Over the classes that are there, as everywhere in the suite; FiftyOne's own counts those only predicted as well.
     macro_f1 = f1_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)
     count = len(truth)
     top1 = sum(t == p for t, p in zip(truth, predicted, strict=True)) / count
+    without = f", and {unpredicted:,} with a label and no prediction" if unpredicted else ""
     return {
-        "message": f"{many(count, 'ROI')} not learned from: top-1 {top1:.3f}, macro F1 "
-        f"{macro_f1:.3f}; the Model Evaluation panel shows it as {key!r}. {left:,} learned from are left out.",
+        "message": f"{many(count, 'ROI')} not learned from: top-1 {top1:.3f}, macro F1 {macro_f1:.3f}; the Model "
+        f"Evaluation panel shows it as {key!r}. {left:,} learned from are left out{without}.",
         "top1": top1,
         "macro_f1": float(macro_f1),
         "eval_key": key,
-        "counts": {"evaluated": count, "learned_from": left},
+        "counts": {"evaluated": count, "learned_from": left, "without_prediction": unpredicted},
     }
 
 

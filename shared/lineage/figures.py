@@ -107,6 +107,7 @@ def _confusion(counts: Sequence[Sequence[int]], rows: Sequence[Mapping[str, Any]
         {
             "xaxis": {**axis, "side": "top", "tickangle": -60},
             "yaxis": {**axis, "autorange": "reversed"},
+            "margin": {"b": 44, "r": 120},  # the names above lean to the right, and Plotly drops one that is cut
         },
         max(ROW * len(names) + 220, 320),
     )

@@ -259,7 +259,7 @@ def facts(opened: Opened, entry: Entry) -> list[tuple[str, str]]:
             f"{learned:,} ROIs of {len(record.class_counts)} classes in dataset *{record.dataset or 'unknown'}*, "
             f"labels of `{record.label_field}`; data `{entry.data}`",
         ),
-        ("Data since", f"{since.rule} (looked at on {since.at:%Y-%m-%d})" if since else LOOK),
+        ("Data since", f"{since.rule} (looked at {since.at:%Y-%m-%d %H:%M} UTC)" if since else LOOK),
         ("Begun with", f"`{record.base_version or record.base}`" if record.base_version or record.base else ""),
         (
             "Trained",

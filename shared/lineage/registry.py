@@ -296,7 +296,8 @@ class Registry:
         versions = standing(history)
         if len(versions) < 2:
             raise InputError(
-                f'"{model}@{alias}" cannot be rolled back: no version held it before {history[-1].version}.'
+                f'"{model}@{alias}" cannot be rolled back: no version held it before {history[-1].version}; '
+                "promote another one to it instead."
             )
         self._require(model, versions[-2])
         return versions[-2]

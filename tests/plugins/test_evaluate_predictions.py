@@ -65,7 +65,7 @@ def test_the_list_is_a_table_and_views_that_open_what_they_say(judged, tmp_path)
     names = views(judged)
     assert done["saved_views"] == names == sorted(names)
     assert len(names) == len(done["focus"])
-    assert done["counts"] == {"evaluated": 287, "learned_from": 13}
+    assert done["counts"] == {"evaluated": 287, "learned_from": 13, "without_prediction": 0}
     assert done["top1"] == pytest.approx(judged.load_evaluation_results("eval_pred_m").metrics()["accuracy"])
     kinds = {name.split(": ", 1)[1].rpartition(" (")[0] for name in names}
     assert kinds >= {"Calanus taken for Metridia", "Labels that look wrong", "Weak where camera B"}

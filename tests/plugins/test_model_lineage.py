@@ -113,8 +113,18 @@ def test_a_button_opens_the_form_of_an_operator_with_the_version(panel, versions
 def test_what_a_form_has_changed_is_shown_once_it_was_executed(panel, versions, registry):
     panel.do("on_load").do("open_row", row=0).do("promote")
     assert "m@best" not in panel.texts()
-    registry.set_alias("m", "best", versions[1].rpartition("/")[2])
+    assert "who moved them" not in panel.texts()
+    version = versions[1].rpartition("/")[2]
+    registry.set_alias("m", "best", version, by="anna", reason="*Better* on copepods")
     assert "m@best" in panel.do(panel.afterwards).texts()
+    assert "who moved them" in panel.texts()
+    (row,) = panel.data["moves_1"]
+    assert (row["alias"], row["version"], row["by"], row["reason"]) == (
+        "m@best",
+        version,
+        "anna",
+        "*Better* on copepods",
+    )
 
 
 def test_compare_proposes_what_is_in_production(panel, versions):

@@ -44,7 +44,7 @@ def evaluate(registry):
 def test_it_is_the_evaluation_of_fiftyone_on_what_was_not_learned_from(judged, evaluate):
     outcome = evaluate(judged)
     truth, said = TRUTH[:7], SAID[:7]
-    assert outcome["counts"] == {"evaluated": 7, "learned_from": 1}
+    assert outcome["counts"] == {"evaluated": 7, "learned_from": 1, "without_prediction": 1}
     assert outcome["top1"] == accuracy_score(truth, said)
     assert outcome["macro_f1"] == f1_score(truth, said, labels=["a", "b", "c"], average="macro", zero_division=0)
     found = judged.load_evaluation_results("eval_pred_m")
@@ -110,7 +110,7 @@ def test_what_a_version_or_its_ancestor_learned_from_is_left_out_whatever_its_ta
     secrets = {"MBARI_ARTIFACTS": str(tmp_path / "artifacts")}
     for _ in range(2):  # by id of an ancestor, by id, by the bytes of another sample
         outcome = evaluate(judged, secrets)
-        assert outcome["counts"] == {"evaluated": 4, "learned_from": 4}
+        assert outcome["counts"] == {"evaluated": 4, "learned_from": 4, "without_prediction": 1}
         assert judged.values("eval_pred_m") == [None, None, None, True, False, False, True, None, None, None]
     assert "known by the tags" not in outcome["message"]
     view = judged.load_evaluation_view("eval_pred_m")
@@ -118,7 +118,7 @@ def test_what_a_version_or_its_ancestor_learned_from_is_left_out_whatever_its_ta
     assert not [stage for stage in view._stages if isinstance(stage, fo.Select)]  # a list of ids would not fit
 
     outcome = evaluate(judged)  # without the artifact root nobody can say
-    assert outcome["counts"] == {"evaluated": 7, "learned_from": 1}
+    assert outcome["counts"] == {"evaluated": 7, "learned_from": 1, "without_prediction": 1}
     assert f"What {child.name} was trained on is known by the tags train and val only" in outcome["message"]
 
 
