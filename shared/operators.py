@@ -257,7 +257,6 @@ class SuiteOperator(foo.Operator):
         run.finish(result)
         if not ctx.delegated:
             if _open_view_is_gone(ctx):  # FiftyOne cannot load a dataset again with such a view open
-                ctx.ops.clear_view()
                 ctx.ops.open_dataset(ctx.dataset.name)
                 ctx.ops.reload_samples()  # a view of the same stages may show others now
             else:

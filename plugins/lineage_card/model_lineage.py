@@ -33,6 +33,7 @@ COLUMNS = {  # in a panel of half the window the last ones are reached by scroll
     "dataset": "Dataset",
     "judged": "Judged on",
 }
+MOVES = {"at": "When", "alias": "Alias", "by": "By", "reason": "Why", "how": "How", "version": "To", "before": "From"}
 TABS = {"overview": "Overview", "figures": "Figures", "card": "Card"}
 OPENED = "lineage_card/opened"  # the key under which what was read of a version is remembered for a short while
 LINEAGE, APPLY = "@mbari/lineage_card", "@mbari/apply_model/apply_model"
@@ -257,7 +258,7 @@ class ModelLineage(Panel):
         moves = _moves(entry)
         if moves:
             _text(panel, "moves_title", "### Its aliases: who moved them, when and why")
-            _table(ctx, panel, "moves", {key: key for key in moves[0]}, moves)
+            _table(ctx, panel, "moves", MOVES, moves)
         boxes, left_out = family.family(listed, entry.name)
         more = f" {left_out} later ones are not drawn." if left_out else ""
         _text(panel, "family_title", FAMILY + more)

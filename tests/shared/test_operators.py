@@ -237,7 +237,7 @@ def _db():
 
 
 @pytest.mark.parametrize(
-    ("shown", "asked"), [("gone", ["clear_view", "open_dataset", "reload_samples"]), ("kept", ["reload_dataset"])]
+    ("shown", "asked"), [("gone", ["open_dataset", "reload_samples"]), ("kept", ["reload_dataset"])]
 )
 def test_a_view_that_a_run_has_deleted_is_left_before_the_app_loads_the_dataset_again(samples, shown, asked):
     for name in ("gone", "kept"):
