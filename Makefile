@@ -40,7 +40,7 @@ docs: $(STAMP)
 	@$(VENV) scripts/docs.py
 
 test: $(STAMP)
-	@$(VENV) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(VENV) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 compat: $(STAMP)
 	@$(VENV) scripts/compat.py $(ARGS)
