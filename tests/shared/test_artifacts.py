@@ -611,7 +611,7 @@ try:
 except StorageError as error:
     print(f"{type(error).__name__}: {error}")
 """
-    let_others_in(tmp_path)
+    let_others_in(tmp_path / "root")
     run = [sys.executable, "-c", code, str(tmp_path / "root")]
 
     def said():
