@@ -43,7 +43,7 @@ class Form:
         self._notices = 0
         self._target: Any = None
         self._counted: int | None = None
-        self._works_on: types.Property | None = None
+        self._target_notice: types.Property | None = None
 
     @property
     def db(self) -> Any:
@@ -93,7 +93,7 @@ class Form:
             self.error(problem)
             return False
         self._target = view
-        self._works_on = self._view(types.Notice(label=""))  # `check` says it: what the form counts may tell it
+        self._target_notice = self._view(types.Notice(label=""))  # `check` says it: what the form counts may tell it
         return True
 
     def counted(self, count: int) -> None:
@@ -346,15 +346,15 @@ class Form:
         self.inputs.properties |= drawn  # what has no input of its own is said first
 
     def _say_target(self) -> None:
-        if self._works_on is None:
+        if self._target_notice is None:
             return
         if not self.count:
             why = "There is no sample in the chosen view; choose another target."
-            self._works_on.view = types.Error(label=why)
-            _refuse(self._works_on, why)
+            self._target_notice.view = types.Error(label=why)
+            _refuse(self._target_notice, why)
             return
         of = self._target._root_dataset.count()
-        self._works_on.view = types.Notice(label=_works_on(self.count, of))
+        self._target_notice.view = types.Notice(label=_works_on(self.count, of))
 
     def _left_to_fiftyone(self, input_: types.Property | None, name: str) -> bool:
         """Whether the App itself says that an input is required, or is about to fill in its default."""

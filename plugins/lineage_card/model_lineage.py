@@ -255,7 +255,7 @@ class ModelLineage(Panel):
         self, ctx: Any, panel: types.Object, opened: Opened, entry: Entry, listed: Sequence[Entry]
     ) -> None:
         _text(panel, "facts", "\n".join(f"- **{word}:** {said}" for word, said in overview.facts(opened, entry)))
-        moves = _moves(entry)
+        moves = cached((OPENED, "moves", entry.name), lambda: _moves(entry))
         if moves:
             _text(panel, "moves_title", "### Its aliases: who moved them, when and why")
             _table(ctx, panel, "moves", MOVES, moves)
