@@ -214,10 +214,6 @@ class Person:
         """Clicks a row of a table by a text in it."""
         self.page.locator("tbody tr", has_text=text).first.click()
 
-    def open_tab(self, name: str) -> None:
-        """Shows the part of a panel that has this name above it."""
-        self.page.get_by_role("tab", name=name, exact=True).click()
-
     def open_box(self, text: str) -> None:
         """Clicks the middle of a text in a figure, such as a box of a graph."""
         drawn = self.page.locator(".js-plotly-plot .textpoint text", has_text=text).first
@@ -347,6 +343,19 @@ class Person:
         """What the open form says in red: boxes, and lines under its inputs."""
         return self.page.get_by_role("dialog").last.evaluate(_RED)
 
+    def events(self, panel: str) -> list[str]:
+        """A list to which every event that this panel sends from now on is added, by its name."""
+        sent: list[str] = []
+
+        def hear(request: Any) -> None:
+            if request.url.endswith("/operators/execute"):
+                asked = request.post_data_json
+                if asked["operator_uri"].endswith(f"/{panel}"):
+                    sent.append(asked["params"]["__method__"])
+
+        self.page.on("request", hear)
+        return sent
+
     def look(self, name: str) -> None:
         """Keeps a screenshot for whoever wants to see what the test saw."""
         self.page.wait_for_timeout(700)  # what is being drawn
@@ -377,7 +386,8 @@ class Person:
     def _input(self, label: str) -> Any:
         # FiftyOne does not tie its labels to the inputs; a list of choices is a `div`.
         follows = "following::*[self::input or @role='combobox'][1]"
-        return self.page.locator(f"xpath=//*[normalize-space(text())='{label}']/{follows}").first
+        form = self.page.get_by_role("dialog").last  # a panel behind it may show the same word
+        return form.locator(f"xpath=.//*[normalize-space(text())='{label}']/{follows}").first
 
     def _redrawn(self) -> Any:
         """Waits until FiftyOne has drawn the form anew, as it does after every change."""

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pydash
+
 
 class Panel:
     """One open panel.
@@ -44,7 +46,8 @@ class Panel:
 
     def _take(self, operator: str, params: dict[str, Any]) -> None:
         if operator == "patch_panel_state":
-            self.state.update(params["state"])
+            for key, value in params["state"].items():
+                pydash.set_(self.state, key, value)  # "one.two" is the key "two" of what "one" holds
         elif operator == "patch_panel_data":
             self.data.update(params["data"])
         elif operator == "show_panel_output":

@@ -34,7 +34,7 @@ COLUMNS = {  # in a panel of half the window the last ones are reached by scroll
     "judged": "Judged on",
 }
 MOVES = {"at": "When", "alias": "Alias", "by": "By", "reason": "Why", "how": "How", "version": "To", "before": "From"}
-TABS = {"overview": "Overview", "figures": "Figures", "card": "Card"}
+PARTS = {"overview": ("Overview", "info"), "figures": ("Figures", "bar_chart"), "card": ("Card", "description")}
 OPENED = "lineage_card/opened"  # the key under which what was read of a version is remembered for a short while
 LINEAGE, APPLY = "@mbari/lineage_card", "@mbari/apply_model/apply_model"
 NONE_YET = (
@@ -100,15 +100,15 @@ class ModelLineage(Panel):
 
     def on_load(self, ctx: Any) -> None:
         """Begins with the list."""
-        ctx.panel.set_state({"version": None, "page": 0})
+        ctx.panel.set_state({"version": None, "page": 0, "filters": {"model": ALL, "named": False}})
 
     def choose_model(self, ctx: Any) -> None:
         """Shows the versions of one model, or of all."""
-        ctx.panel.set_state({"model": ctx.params.get("value"), "page": 0})
+        ctx.panel.set_state({"filters.model": ctx.params.get("value"), "page": 0})
 
     def choose_named(self, ctx: Any) -> None:
         """Shows only the versions that an alias points to, or all."""
-        ctx.panel.set_state({"named": bool(ctx.params.get("value")), "page": 0})
+        ctx.panel.set_state({"filters.named": bool(ctx.params.get("value")), "page": 0})
 
     def newer(self, ctx: Any) -> None:
         """Turns a page back."""
@@ -134,9 +134,9 @@ class ModelLineage(Panel):
         """Goes back to the list."""
         ctx.panel.set_state("version", None)
 
-    def choose_tab(self, ctx: Any) -> None:
+    def choose_part(self, ctx: Any) -> None:
         """Shows another part of the version."""
-        ctx.panel.set_state("tab", ctx.params.get("value"))
+        ctx.panel.set_state("part", ctx.params.get("part"))
 
     def apply(self, ctx: Any) -> None:
         """Opens the form of `apply_model`; without a selection its target is the current view."""
@@ -193,8 +193,8 @@ class ModelLineage(Panel):
         return types.Property(panel, view=types.GridView(orientation="vertical", gap=2, componentsProps=_PAGE))
 
     def _draw_list(self, ctx: Any, panel: types.Object, listed: Sequence[Entry]) -> None:
-        model = ctx.panel.get_state("model") or ALL
-        chosen = overview.chosen(listed, None if model == ALL else model, bool(ctx.panel.get_state("named")))
+        model = ctx.panel.get_state("filters.model") or ALL
+        chosen = overview.chosen(listed, None if model == ALL else model, bool(ctx.panel.get_state("filters.named")))
         pages = max(-(-len(chosen) // PAGE), 1)
         page = min(_page(ctx), pages - 1)
         shown = overview.with_freshness(odm.get_db_conn(), chosen[page * PAGE : (page + 1) * PAGE])
@@ -214,9 +214,9 @@ class ModelLineage(Panel):
         choice = types.DropdownView(componentsProps=_IN_BAR)
         for value in (ALL, *models):
             choice.add_choice(value, label=value)
-        bar.enum("model", choice.values(), view=choice, default=ALL, on_change=self.choose_model)
+        bar.enum("model", choice.values(), view=choice, on_change=self.choose_model)
         only = types.CheckboxView(componentsProps=_IN_BAR)
-        bar.bool("named", label="Only those with an alias", default=False, view=only, on_change=self.choose_named)
+        bar.bool("named", label="Only those with an alias", view=only, on_change=self.choose_named)
         _button(bar, "runs", "Runs", "history", self.show_runs, variant="outlined")
 
     def _draw_version(self, ctx: Any, panel: types.Object, listed: Sequence[Entry]) -> None:
@@ -230,14 +230,11 @@ class ModelLineage(Panel):
         if entry is None or opened.record is None:
             return
         self._draw_buttons(panel)
-        tabs = types.TabsView()
-        for value, label in TABS.items():
-            tabs.add_choice(value, label=label)
-        panel.enum("tab", tabs.values(), default="overview", view=tabs, on_change=self.choose_tab)
-        tab = ctx.panel.get_state("tab") or "overview"
-        if tab == "figures":
+        part = ctx.panel.get_state("part") or "overview"
+        self._draw_parts(panel, part)
+        if part == "figures":
             _draw_figures(panel, opened)
-        elif tab == "card":
+        elif part == "card":
             _text(panel, "card", opened.markdown or "There is no card that could be shown.")
         else:
             self._draw_overview(ctx, panel, opened, entry, listed)
@@ -250,6 +247,13 @@ class ModelLineage(Panel):
         _button(bar, "promote", "Promote", "trending_up", self.promote)
         _button(bar, "verify", "Verify", "fact_check", self.verify)
         _button(bar, "note", "Add a note", "edit_note", self.write_note)
+
+    def _draw_parts(self, panel: types.Object, chosen: str) -> None:
+        # Tabs would send an event when they are drawn as well: answered late, it takes back a click in the meantime.
+        bar = panel.h_stack("parts", gap=1, componentsProps=_BAR)
+        for part, (label, icon) in PARTS.items():
+            variant = "contained" if part == chosen else "outlined"
+            _button(bar, part, label, icon, self.choose_part, params={"part": part}, variant=variant)
 
     def _draw_overview(
         self, ctx: Any, panel: types.Object, opened: Opened, entry: Entry, listed: Sequence[Entry]
@@ -329,4 +333,4 @@ def _version(ctx: Any) -> str:
 
 def _open(ctx: Any, name: str) -> None:
     forget(OPENED)  # somebody may have added a note, or mended what was damaged
-    ctx.panel.set_state({"version": name, "tab": "overview"})
+    ctx.panel.set_state({"version": name, "part": "overview"})

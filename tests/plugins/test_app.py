@@ -382,7 +382,7 @@ def _promote(person, plankton, version):
     person.open_panel("Model lineage", "Click a version")
     person.open_row(version)
     person.see("loop@candidate")
-    person.open_tab("Card")
+    person.press("Card")
     person.see("What it learned from")
     look(person, "card")
     person.press("Promote")

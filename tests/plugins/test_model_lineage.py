@@ -72,10 +72,10 @@ def test_a_version_is_opened_by_its_row_or_its_box(panel, versions):
 
 
 def test_its_figures_and_its_card_have_tabs_of_their_own(panel, versions):
-    panel.do("on_load").do("open_row", row=0).do("choose_tab", value="figures")
+    panel.do("on_load").do("open_row", row=0).do("choose_part", part="figures")
     assert "Judged on the 60 ROIs of the test split" in panel.texts()
     assert {"per_class", "confusion", "reliability", "loss", "accuracy"} <= set(panel.shown)
-    panel.do("choose_tab", value="card")
+    panel.do("choose_part", part="card")
     assert "no card" in panel.texts()  # these were made without one
 
 
@@ -84,13 +84,13 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown(panel, versions, monk
     panel.do("on_load").do("open_row", row=0)
     assert "set the secret MBARI_ARTIFACTS" in panel.texts()
     assert "top-1 **0.750**" in panel.texts()
-    assert "nothing that could be drawn" in panel.do("choose_tab", value="figures").texts()
+    assert "nothing that could be drawn" in panel.do("choose_part", part="figures").texts()
 
 
 def test_a_version_that_went_away_is_said(panel, versions):
     panel.do("on_load").do("open_row", row=0)
     odm.get_db_conn()["mbari_versions"].delete_one({"_id": versions[1]})
-    assert panel.do("choose_tab", value="overview").shown["back"]
+    assert panel.do("choose_part", part="overview").shown["back"]
     panel.do("open_row", row=0)
     assert "has no version" in panel.texts()
 
