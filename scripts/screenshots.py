@@ -64,7 +64,7 @@ def _photograph(dataset, doubted: str) -> None:
         person.open_workspace("embeddings map")
         person.open_map(MAP, points)
         person.color_by("cluster.label")
-        person.lasso(0.05, 0.58, 0.46, 0.8, look=LASSO)
+        person.lasso(0.07, 0.54, 0.25, 0.7, look=LASSO)
     # In an App of its own: the one above keeps its panels.
     with browser.app(dataset.name, log) as url, browser.person(url) as person:
         person.open_app(dataset.count())
