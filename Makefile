@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 STAMP := .venv/.set-up
 export PYTHON
+# Machines that tell Python to keep no compiled code would compile FiftyOne and torch anew in every process: 7 s each.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo app python screenshots docs test compat bench lint zips lock clean
 .DEFAULT_GOAL := help
