@@ -210,7 +210,7 @@ class Form:
         return None
 
     def predictions(self, name: str = "prediction_field", more: Sequence[tuple[str, str]] = (), **options: Any) -> Any:
-        """Adds the choice of a field of predictions; that of the last list or selection, or the only one, comes first.
+        """Adds the choice of a field of predictions; that of the last list or selection, or the newest, comes first.
 
         Args:
             name: the parameter
@@ -223,7 +223,7 @@ class Form:
         from . import focus_views, samples, selected
 
         dataset = self.ctx.dataset
-        have = [field for field in samples.label_fields(dataset) if samples.writer(dataset, field)]
+        have = samples.predictions(dataset)
         if not have:
             self.notice("No field has predictions of this suite yet: run 'Apply a classifier' first.")
         last = [focus_views.last(dataset).get(name), selected.last(dataset).get("field"), *have[:1]]

@@ -216,6 +216,13 @@ def writer(dataset: fo.Dataset, field: str) -> str | None:
     return (dataset.get_field(field).info or {}).get(MODEL) if dataset.has_sample_field(field) else None
 
 
+def predictions(dataset: fo.Dataset) -> list[str]:
+    """Names of the fields with predictions of a model, as their `info` says, the newest field first."""
+    made = {name: dataset.get_field(name).created_at for name in label_fields(dataset) if writer(dataset, name)}
+    # Fields older than FiftyOne 0.25 have no date.
+    return sorted(made, key=lambda name: made[name].timestamp() if made[name] else 0, reverse=True)
+
+
 def write_labels(
     dataset: fo.Dataset,
     field: str,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .shared import focus_views
+from .shared import focus_views, samples
 from .shared.forms import Form
 from .shared.jobs import focus_job
 from .shared.operators import Job, Spec, SuiteOperator, target_view
@@ -24,7 +24,7 @@ class EvaluatePredictions(SuiteOperator):
     def form(self, form: Form) -> None:
         """Draws the inputs."""
         dataset = form.ctx.dataset
-        form.predictions(free=True)
+        form.predictions(free=True, default=next(iter(samples.predictions(dataset)), None))
         form.label_field()
         form.field("eval_key")
         form.slices()

@@ -309,7 +309,7 @@ def _result(params: Any, counts: Counter[str], before: Counter[str | None]) -> d
         said = f"{counts['labelled']:,} of {counts['members']:,} members are now labelled {params.label!r}."
         then = " 'Apply corrections' can undo this run." if counts["labelled"] else ""
     else:
-        said = f"{counts['corrected']:,} of {counts['members']:,} members are now corrected to {params.label!r}."
+        said = f"{counts['corrected']:,} of {counts['members']:,} members are now marked to become {params.label!r}."
         then = " 'Apply corrections' makes them labels here, 'Sync back' sends them to the label store."
     for key, why in (
         ("already", "were labelled so already"),

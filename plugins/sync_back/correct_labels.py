@@ -78,7 +78,7 @@ class CorrectLabels(SuiteOperator):
 def _message(params: Any, counts: Any) -> str:
     if params.clear:
         return f"The corrections of {counts['replaced']:,} of {many(counts['samples'], 'ROI')} were taken back."
-    said = f"{counts['corrected']:,} of {many(counts['samples'], 'ROI')} are now corrected to {params.label!r}."
+    said = f"{counts['corrected']:,} of {many(counts['samples'], 'ROI')} are now marked to become {params.label!r}."
     if counts["already"]:
         said += f" {counts['already']:,} are labelled so already."
     if counts["replaced"]:

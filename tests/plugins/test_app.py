@@ -175,7 +175,7 @@ def _name_what_the_lasso_holds(person, plankton):
     person.tick("Only unlabelled")
     look(person, "label-clusters")
     person.press("Execute")
-    person.see("are now corrected to 'detritus'.")
+    person.see("are now marked to become 'detritus'.")
     look(person, "labelled")
     person.press("Close")
     plankton.reload()
@@ -204,7 +204,7 @@ def _correct_and_apply(person, plankton, named):
         person.press("Execute")
     # By this a run knows that there was a selection, should the App lose it meanwhile.
     assert request.value.post_data_json["params"][SELECTED] == 2
-    person.see(f"2 of 2 ROIs are now corrected to '{right}'")
+    person.see(f"2 of 2 ROIs are now marked to become '{right}'")
     look(person, "corrected")
     person.press("Close")
     person.deselect(0, 1)

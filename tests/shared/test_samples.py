@@ -79,6 +79,14 @@ def test_written_labels_change_the_time_of_last_modification_and_nothing_else(la
     assert after[1:] == before[1:]
 
 
+def test_the_newest_predictions_come_first(labelled):
+    assert samples.predictions(labelled) == []
+    for name in ("pred_b", "pred_c", "pred_a"):
+        samples.prepare_label_field(labelled, name, {samples.MODEL: "m/1"}, ["x"])
+    samples.prepare_label_field(labelled, "pred_b", {samples.MODEL: "m/2"}, ["x"])
+    assert samples.predictions(labelled) == ["pred_a", "pred_c", "pred_b"]
+
+
 def test_a_field_of_another_type_is_refused(labelled):
     with pytest.raises(InputError, match=r"'elemental_id' is not a Classification field.*ground_truth"):
         samples.prepare_label_field(labelled, "elemental_id", {}, [])
