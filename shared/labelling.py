@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from . import samples
+from . import labelled, samples
 from .errors import InputError, SuiteError
 from .forms import Form
 from .memo import cached
@@ -88,7 +88,7 @@ def show_corrections(form: Form, label_field: str) -> None:
     if words is None:
         return
     view = target_view(form.ctx)
-    counted = cached(("alike", label_field, *samples.state(view)), lambda: samples.alike(view, label_field))
+    counted = cached(("alike", label_field, *samples.state(view)), lambda: labelled.alike(view, label_field))
     form.counted(sum(row.n for row in counted))
     tags, found = _corrections(counted, words, form.value("marker_tag"), form.value("tag_prefix"))
     rows = Counter[tuple[str, str]]()
@@ -106,14 +106,14 @@ def show_corrections(form: Form, label_field: str) -> None:
         form.warning(f"Tags that are no names of the vocabulary keep theirs from being used: {'; '.join(some)}.")
 
 
-def not_applied(counted: Sequence[samples.Alike], words: Vocabulary) -> int:
+def not_applied(counted: Sequence[labelled.Alike], words: Vocabulary) -> int:
     """How many samples have a correction that is not their label yet, doubtful ones included."""
     _, found = _corrections(counted, words)
     return sum(n for correction, n in found if correction.label != correction.wanted and not correction.marked)
 
 
 def _corrections(
-    counted: Sequence[samples.Alike], words: Vocabulary, marker: str = MARKER, prefix: str | None = None
+    counted: Sequence[labelled.Alike], words: Vocabulary, marker: str = MARKER, prefix: str | None = None
 ) -> tuple[Tags, list[tuple[Correction, int]]]:
     """What the tags mean, and each correction with the number of samples that have it; what is stored is not known."""
     said = {tag for row in counted for tag in (*row.tags, *row.label_tags)}

@@ -7,9 +7,9 @@ and only one batch is in memory, so a million samples need no more of it than te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -18,7 +18,7 @@ from fiftyone.core.collections import SampleCollection
 from pymongo import UpdateMany, UpdateOne
 
 from .errors import InputError
-from .sync.labels import history_field, label_id, origin, status_field, stored_field
+from .sync.labels import history_field, label_id, status_field, stored_field
 
 BATCH = 2048
 SPLITS = ("train", "val", "test")
@@ -324,85 +324,6 @@ def open_view(name: str) -> SampleCollection:
     if problem := not_samples(view):
         raise InputError(f"{name}: {problem}")
     return view
-
-
-def labelled_rows(
-    view: SampleCollection, label_field: str, group_field: str | None, slices: Sequence[str] = ()
-) -> dict[str, list[Any]]:
-    """The columns that training needs: one row a sample, whether labelled or not.
-
-    Returns:
-        equally long lists: dataset, dataset_id, sample_id, source_id, filepath, label, label_id, split, group,
-        provenance (where the label came from, see `sync.labels.origin`), and as `slice:<field>` each field of `slices`,
-        as it is
-    """
-    dataset = view._root_dataset
-    require_label_field(dataset, label_field)
-    columns = {
-        "filepath": "filepath",
-        "label": f"{label_field}.label",
-        "label_id": f"{label_field}.id",
-        "source_id": source_path(dataset, label_field),
-        "tags": "tags",
-        "stored": stored_field(label_field),
-        "history": history_field(label_field),
-        **{f"slice {name}": name for name in slices},
-    }
-    if group_field:
-        columns["group"] = group_field
-    table = read(view, columns)
-    count = len(table["id"])
-    return {
-        "dataset": [dataset.name] * count,
-        "dataset_id": [str(dataset._doc.id)] * count,
-        "sample_id": table["id"],
-        "source_id": [_text(v) for v in table["source_id"]],
-        "filepath": table["filepath"],
-        "label": table["label"],
-        "label_id": table["label_id"],
-        "split": [split_of(tags) for tags in table["tags"]],
-        "group": [_text(v) for v in table.get("group", [None] * count)],
-        "provenance": list(map(origin, table["label"], table["stored"], table["history"])),
-        **{f"slice:{name}": table[f"slice {name}"] for name in slices},
-    }
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-class Alike(NamedTuple):
-    """Samples of one label and the same tags."""
-
-    label: str | None
-    tags: tuple[str, ...]
-    label_tags: tuple[str, ...]
-    n: int
-
-
-def alike(view: SampleCollection, label_field: str) -> list[Alike]:
-    """How many samples of a view have which label and tags, counted by the database in one reading of the view."""
-    key = {"label": f"${label_field}.label", "tags": "$tags", "label_tags": f"${label_field}.tags"}
-    pipeline = [*view._pipeline(), {"$group": {"_id": key, "n": {"$sum": 1}}}]
-    return [
-        Alike(
-            found["_id"].get("label"),
-            tuple(found["_id"].get("tags") or ()),
-            tuple(found["_id"].get("label_tags") or ()),
-            found["n"],
-        )
-        for found in view._dataset._sample_collection.aggregate(pipeline)
-    ]
-
-
-def by_split(counted: Iterable[Alike]) -> dict[str, dict[str, int]]:
-    """Labelled samples by class and split, by name of the class; `none` is having no split tag, or several."""
-    table: dict[str, dict[str, int]] = {}
-    for label, tags, _, n in counted:
-        if label is not None:
-            row = table.setdefault(label, dict.fromkeys((*SPLITS, "none"), 0))
-            row[split_of(tags) or "none"] += n
-    return dict(sorted(table.items()))
 
 
 def write_values(

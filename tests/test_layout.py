@@ -23,7 +23,7 @@ PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
 WORKFLOWS, JOBS, ENTERPRISE = "workflows", "jobs", "enterprise"
 DOORS = (
     *("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "selected"),
-    *("workspaces", "labelling", "media"),
+    *("workspaces", "labelled", "labelling", "media"),
 )
 # Not to be imported before an operator runs: together they take many seconds.
 HEAVY = {

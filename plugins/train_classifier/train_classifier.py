@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .shared import runs, samples
+from .shared import labelled, runs, samples
 from .shared.errors import InputError
 from .shared.forms import Form
 from .shared.jobs import train_job
@@ -45,7 +45,7 @@ class TrainClassifier(SuiteOperator):
         seen = _look(form, label_field) if label_field else None
         _choose_base(form)
         form.field("epochs")
-        counts = samples.by_split(seen.counted) if seen else {}
+        counts = labelled.by_split(seen.counted) if seen else {}
         if seen is not None:
             self._preview(form, seen, counts, label_field)
         if form.on_request("More options: classes, further datasets, image size, augmentation, slices, repeating"):
@@ -119,7 +119,7 @@ class TrainClassifier(SuiteOperator):
 class _Seen(NamedTuple):
     """What there is to know of a target's labels before anything is chosen."""
 
-    counted: list[samples.Alike]
+    counted: list[labelled.Alike]
     warnings: list[str]
 
 
@@ -138,7 +138,7 @@ def _seen(view: Any, label_field: str) -> _Seen:
     dataset = view._root_dataset
     group_field = samples.recall(dataset, "group_field")
     with ThreadPoolExecutor() as pool:  # each reads all of the view, which the database can do at once
-        counted = pool.submit(samples.alike, view, label_field)
+        counted = pool.submit(labelled.alike, view, label_field)
         looks = []
         if group_field and dataset.has_sample_field(group_field):
             looks.append(pool.submit(_cut_groups, view, group_field))
@@ -203,7 +203,7 @@ def _open_predictions(view: Any, label_field: str, field: str) -> list[str]:
     return [f"{have} a prediction in {field!r} that nobody accepted."]
 
 
-def _warn_of_corrections(form: Form, counted: Sequence[samples.Alike], label_field: str) -> None:
+def _warn_of_corrections(form: Form, counted: Sequence[labelled.Alike], label_field: str) -> None:
     """Says how many corrections are not applied yet."""
     unknown = "Whether corrections are open is not known: "
     words = names_of_form(form, label_field, lambda why: form.warning(unknown + why))

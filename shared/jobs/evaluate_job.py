@@ -10,7 +10,7 @@ import fiftyone as fo
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from .. import focus_views, labelling, samples
+from .. import focus_views, labelled, labelling, samples
 from ..errors import InputError, SuiteError
 from ..operators import Job
 from ..sync.store import LabelField, vocabulary
@@ -99,11 +99,11 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
     """
     dataset, params = job.dataset, job.params
     key = params.key
-    labelled = np.array([None not in both for both in zip(table["label"], table["predicted"], strict=True)], dtype=bool)
+    complete = np.array([None not in both for both in zip(table["label"], table["predicted"], strict=True)], dtype=bool)
     tagged = np.array([not set(LEARNED).isdisjoint(tags or ()) for tags in table["tags"]], dtype=bool)
     record, known, remarks = learned_from(job, table)
     learned = tagged | known
-    count, left = int((labelled & ~learned).sum()), int((labelled & learned).sum())
+    count, left = int((complete & ~learned).sum()), int((complete & learned).sum())
     if not count:
         raise InputError(
             f"No ROI of the target has a label, a prediction in {params.prediction_field!r} and neither of the tags "
@@ -120,7 +120,7 @@ def evaluate(job: Job, table: Mapping[str, list[Any]]) -> Evaluation:
         dataset.delete_evaluation(key)
     claim_key(dataset, key)
     judged.evaluate_classifications(params.prediction_field, gt_field=params.label_field, eval_key=key, progress=False)
-    rows = np.flatnonzero(labelled & ~learned)
+    rows = np.flatnonzero(complete & ~learned)
     truth, predicted = ([table[name][row] for row in rows] for name in ("label", "predicted"))
     unpredicted = sum(a is not None and b is None for a, b in zip(table["label"], table["predicted"], strict=True))
     result = _result(key, truth, predicted, left, unpredicted)
@@ -268,7 +268,7 @@ def _open_corrections(job: Job) -> list[str]:
     """Says how many of the target have a correction that their label does not show yet."""
     try:
         words = vocabulary(job.dataset, job.params.label_field, job.secrets)
-        count = labelling.not_applied(samples.alike(job.view, job.params.label_field), words)
+        count = labelling.not_applied(labelled.alike(job.view, job.params.label_field), words)
     except SuiteError as error:
         return [f"Whether corrections are open is not known: {error}"]
     if not count:

@@ -13,7 +13,7 @@ import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 from pydantic import BaseModel, ConfigDict, Field
 
-from .. import events, runs, samples, slices, training_data, workspaces
+from .. import events, labelled, runs, samples, slices, training_data, workspaces
 from ..errors import InputError, SuiteError
 from ..labelling import OwnLabelField
 from ..lineage import store
@@ -168,7 +168,7 @@ def _rows(views: Sequence[SampleCollection], params: Params) -> pa.Table:
     sliced = slice_fields(views[0]._root_dataset, params.slices)
     for view in views:
         group_field = samples.recall(view._root_dataset, "group_field")
-        for name, values in samples.labelled_rows(view, params.label_field, group_field, sliced).items():
+        for name, values in labelled.rows(view, params.label_field, group_field, sliced).items():
             columns.setdefault(name, []).extend(values)
     for name in sliced:
         values = columns[f"slice:{name}"]

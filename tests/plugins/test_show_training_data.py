@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from fiftyone.operators.executor import ExecutionError
 
-from shared import samples, training_data
+from shared import labelled, training_data
 from shared.artifacts import open_root
 from shared.errors import StorageError
 from shared.lineage import freshness, manifest
@@ -44,7 +44,7 @@ def publish(registry, folder: Path, *datasets: fo.Dataset, **more) -> VersionRec
     """A version without weights, said to be made of the tagged samples of these datasets."""
     tables = []
     for dataset in datasets:
-        columns = samples.labelled_rows(dataset.view(), "ground_truth", None)
+        columns = labelled.rows(dataset.view(), "ground_truth", None)
         hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in columns["filepath"]]
         used = [split is not None for split in columns["split"]]
         columns |= {"sha256": hashes, "used": used, "why_left_out": [None if u else "in no split" for u in used]}

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +129,26 @@ def management(monkeypatch: pytest.MonkeyPatch) -> Management:
     monkeypatch.setitem(sys.modules, "fiftyone.management", module)
     monkeypatch.setattr(fiftyone, "management", module, raising=False)
     return module
+
+
+@pytest.fixture
+def five_rois(dataset: Any) -> Any:
+    """A dataset of five ROIs: two of one class, one without a label; one in two splits, one in none."""
+    import fiftyone as fo
+
+    labels = ["a", "b", None, "a", "c c/c"]
+    dataset.add_samples(
+        [
+            fo.Sample(
+                filepath=f"/images/{i}.png",
+                ground_truth=None if label is None else fo.Classification(label=label),
+                elemental_id=None if i == 1 else f"e{i}",
+                day=i % 2,
+                tags=["mine", *tags],
+            )
+            for i, (label, tags) in enumerate(
+                zip(labels, [["train"], ["val"], ["train"], ["train", "val"], []], strict=True)
+            )
+        ]
+    )
+    return dataset

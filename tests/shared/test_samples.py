@@ -8,28 +8,8 @@ from shared import samples
 from shared.errors import InputError
 
 
-@pytest.fixture
-def labelled(dataset):
-    labels = ["a", "b", None, "a", "c c/c"]
-    dataset.add_samples(
-        [
-            fo.Sample(
-                filepath=f"/images/{i}.png",
-                ground_truth=None if label is None else fo.Classification(label=label),
-                elemental_id=None if i == 1 else f"e{i}",
-                day=i % 2,
-                tags=["mine", *tags],
-            )
-            for i, (label, tags) in enumerate(
-                zip(labels, [["train"], ["val"], ["train"], ["train", "val"], []], strict=True)
-            )
-        ]
-    )
-    return dataset
-
-
-def test_batches_keep_the_view_s_order_and_fill_unknown_paths_with_none(labelled):
-    view = labelled.sort_by("filepath", reverse=True)
+def test_batches_keep_the_view_s_order_and_fill_unknown_paths_with_none(five_rois):
+    view = five_rois.sort_by("filepath", reverse=True)
     columns = {"path": "filepath", "label": "ground_truth.label", "nothing": "no_such_field"}
     parts = list(samples.batches(view, columns, size=2))
     assert [len(p["id"]) for p in parts] == [2, 2, 1]
@@ -39,67 +19,67 @@ def test_batches_keep_the_view_s_order_and_fill_unknown_paths_with_none(labelled
     assert [i for p in parts for i in p["id"]] == view.values("id")
 
 
-def test_a_sample_deleted_while_reading_is_left_out(labelled):
-    parts = samples.batches(labelled.view(), {"path": "filepath"}, size=2)
+def test_a_sample_deleted_while_reading_is_left_out(five_rois):
+    parts = samples.batches(five_rois.view(), {"path": "filepath"}, size=2)
     next(parts)
-    gone = labelled.values("id")[2]
-    labelled.delete_samples([gone])
+    gone = five_rois.values("id")[2]
+    five_rois.delete_samples([gone])
     assert gone not in [i for p in parts for i in p["id"]]
 
 
-def test_writing_labels_twice_or_in_other_parts_leaves_the_same_documents(labelled):
-    samples.prepare_label_field(labelled, "pred", {"mbari_model": "m/1"}, ["a", "b"])
-    ids = labelled.values("id")
+def test_writing_labels_twice_or_in_other_parts_leaves_the_same_documents(five_rois):
+    samples.prepare_label_field(five_rois, "pred", {"mbari_model": "m/1"}, ["a", "b"])
+    ids = five_rois.values("id")
     logits = np.arange(10, dtype=np.float32).reshape(5, 2)
     names, confidences = ["a", "b", None, "a", "b"], np.array([0.9, 0.8, 0.1, 0.7, 0.6])
-    samples.write_labels(labelled, "pred", ids, names, confidences, logits)
-    labelled.reload()
-    once = labelled.values(["pred.id", "pred.label", "pred.confidence"])
+    samples.write_labels(five_rois, "pred", ids, names, confidences, logits)
+    five_rois.reload()
+    once = five_rois.values(["pred.id", "pred.label", "pred.confidence"])
     for part in ([3, 1], [0, 2, 4]):
         chosen = [ids[i] for i in part]
-        samples.write_labels(labelled, "pred", chosen, [names[i] for i in part], confidences[part], logits[part])
-    assert labelled.values(["pred.id", "pred.label", "pred.confidence"]) == once
+        samples.write_labels(five_rois, "pred", chosen, [names[i] for i in part], confidences[part], logits[part])
+    assert five_rois.values(["pred.id", "pred.label", "pred.confidence"]) == once
     assert once[1] == names
-    assert np.array_equal(labelled.first().pred.logits, logits[0])
-    assert labelled.get_field("pred").info["mbari_model"] == "m/1"
-    assert labelled.classes["pred"] == ["a", "b"]
+    assert np.array_equal(five_rois.first().pred.logits, logits[0])
+    assert five_rois.get_field("pred").info["mbari_model"] == "m/1"
+    assert five_rois.classes["pred"] == ["a", "b"]
     # A label of None takes away what was there.
-    samples.write_labels(labelled, "pred", ids[:1], [None], [0.1])
-    assert labelled.reload() is None
-    assert labelled.values("pred.label") == [None, *names[1:]]
+    samples.write_labels(five_rois, "pred", ids[:1], [None], [0.1])
+    assert five_rois.reload() is None
+    assert five_rois.values("pred.label") == [None, *names[1:]]
 
 
-def test_written_labels_change_the_time_of_last_modification_and_nothing_else(labelled):
-    samples.prepare_label_field(labelled, "pred", {}, ["a"])
-    before = labelled.values(["last_modified_at", "ground_truth.label", "tags", "elemental_id"])
-    samples.write_labels(labelled, "pred", labelled.values("id")[:1], ["a"], [1.0])
-    after = labelled.values(["last_modified_at", "ground_truth.label", "tags", "elemental_id"])
+def test_written_labels_change_the_time_of_last_modification_and_nothing_else(five_rois):
+    samples.prepare_label_field(five_rois, "pred", {}, ["a"])
+    before = five_rois.values(["last_modified_at", "ground_truth.label", "tags", "elemental_id"])
+    samples.write_labels(five_rois, "pred", five_rois.values("id")[:1], ["a"], [1.0])
+    after = five_rois.values(["last_modified_at", "ground_truth.label", "tags", "elemental_id"])
     assert after[0][0] > before[0][0]
     assert after[0][1:] == before[0][1:]
     assert after[1:] == before[1:]
 
 
-def test_the_newest_predictions_come_first(labelled):
-    assert samples.predictions(labelled) == []
+def test_the_newest_predictions_come_first(five_rois):
+    assert samples.predictions(five_rois) == []
     for name in ("pred_b", "pred_c", "pred_a"):
-        samples.prepare_label_field(labelled, name, {samples.MODEL: "m/1"}, ["x"])
-    samples.prepare_label_field(labelled, "pred_b", {samples.MODEL: "m/2"}, ["x"])
-    assert samples.predictions(labelled) == ["pred_a", "pred_c", "pred_b"]
+        samples.prepare_label_field(five_rois, name, {samples.MODEL: "m/1"}, ["x"])
+    samples.prepare_label_field(five_rois, "pred_b", {samples.MODEL: "m/2"}, ["x"])
+    assert samples.predictions(five_rois) == ["pred_a", "pred_c", "pred_b"]
 
 
-def test_a_field_of_another_type_is_refused(labelled):
+def test_a_field_of_another_type_is_refused(five_rois):
     with pytest.raises(InputError, match=r"'elemental_id' is not a Classification field.*ground_truth"):
-        samples.prepare_label_field(labelled, "elemental_id", {}, [])
+        samples.prepare_label_field(five_rois, "elemental_id", {}, [])
     with pytest.raises(InputError, match=r"'nope' does not exist"):
-        samples.require_label_field(labelled, "nope")
+        samples.require_label_field(five_rois, "nope")
     with pytest.raises(InputError, match="not one of strings"):
-        samples.write_values(labelled, "day", [], [])
+        samples.write_values(five_rois, "day", [], [])
 
 
-def test_tags_of_a_closed_set_replace_each_other_and_leave_others_alone(labelled):
-    ids = labelled.values("id")
-    samples.set_tags(labelled, ids, ["test", "val", None, "train", "train"], samples.SPLITS)
-    assert [set(tags) for tags in labelled.values("tags")] == [
+def test_tags_of_a_closed_set_replace_each_other_and_leave_others_alone(five_rois):
+    ids = five_rois.values("id")
+    samples.set_tags(five_rois, ids, ["test", "val", None, "train", "train"], samples.SPLITS)
+    assert [set(tags) for tags in five_rois.values("tags")] == [
         {"mine", "test"},
         {"mine", "val"},
         {"mine"},
@@ -108,74 +88,42 @@ def test_tags_of_a_closed_set_replace_each_other_and_leave_others_alone(labelled
     ]
 
 
-def test_unreadable_is_tagged_and_taken_back(labelled):
-    ids = labelled.values("id")
-    samples.mark_unreadable(labelled, ids[:2])
-    assert labelled.match_tags("unreadable").values("id") == ids[:2]
-    samples.mark_unreadable(labelled, ids[2:3], readable=ids[:1])
-    assert labelled.match_tags("unreadable").values("id") == ids[1:3]
+def test_unreadable_is_tagged_and_taken_back(five_rois):
+    ids = five_rois.values("id")
+    samples.mark_unreadable(five_rois, ids[:2])
+    assert five_rois.match_tags("unreadable").values("id") == ids[:2]
+    samples.mark_unreadable(five_rois, ids[2:3], readable=ids[:1])
+    assert five_rois.match_tags("unreadable").values("id") == ids[1:3]
 
 
-def test_rows_to_train_on(labelled):
-    rows = samples.labelled_rows(labelled.view(), "ground_truth", "day")
-    assert rows["label"] == ["a", "b", None, "a", "c c/c"]
-    assert rows["split"] == ["train", "val", "train", None, None]  # two split tags are none
-    assert rows["source_id"] == ["e0", None, "e2", "e3", "e4"]
-    assert rows["group"] == ["0", "1", "0", "1", "0"]
-    assert set(rows["dataset"]) == {labelled.name}
-    assert rows["label_id"][2] is None
-    with pytest.raises(InputError, match="does not exist"):
-        samples.labelled_rows(labelled.view(), "nope", None)
-
-
-def test_the_source_id_may_be_an_attribute_of_the_label(dataset):
-    dataset.add_sample(fo.Sample(filepath="/a.png", ground_truth=fo.Classification(label="a", elemental_id="x")))
-    dataset.add_dynamic_sample_fields()
-    assert samples.labelled_rows(dataset.view(), "ground_truth", None)["source_id"] == ["x"]
-
-
-def test_counts_by_split(labelled):
-    labelled.skip(3).limit(1).tag_labels("b")
-    counted = samples.alike(labelled.view(), "ground_truth")
-    assert sorted(counted, key=repr)[0] == ("a", ("mine", "train"), (), 1)
-    assert [row.label_tags for row in counted if row.label_tags] == [("b",)]
-    assert sum(row.n for row in samples.alike(labelled.skip(1), "ground_truth")) == 4
-    table = samples.by_split(counted)
-    assert table == {
-        "a": {"train": 1, "val": 0, "test": 0, "none": 1},  # one is in two splits
-        "b": {"train": 0, "val": 1, "test": 0, "none": 0},
-        "c c/c": {"train": 0, "val": 0, "test": 0, "none": 1},
-    }
-
-
-def test_views_by_name(labelled):
-    labelled.save_view("half", labelled.limit(2))
-    assert samples.open_view(labelled.name).count() == 5
-    assert samples.open_view(f"{labelled.name}/half").count() == 2
+def test_views_by_name(five_rois):
+    five_rois.save_view("half", five_rois.limit(2))
+    assert samples.open_view(five_rois.name).count() == 5
+    assert samples.open_view(f"{five_rois.name}/half").count() == 2
     with pytest.raises(InputError, match=r"has no saved view 'other' \(it has: half\)"):
-        samples.open_view(f"{labelled.name}/other")
+        samples.open_view(f"{five_rois.name}/other")
     with pytest.raises(InputError, match="There is no dataset"):
         samples.open_view("no such dataset")
-    labelled.save_view("groups", labelled.group_by("filepath"))
+    five_rois.save_view("groups", five_rois.group_by("filepath"))
     with pytest.raises(InputError, match="groups: This view shows groups of samples; open the samples themselves"):
-        samples.open_view(f"{labelled.name}/groups")
+        samples.open_view(f"{five_rois.name}/groups")
 
 
-def test_facts_about_a_dataset_are_kept_beside_other_people_s(labelled):
-    labelled.info["theirs"] = 1
-    labelled.save()
-    samples.remember(labelled, "group_field", "day")
-    samples.remember(labelled, "other", 2)
-    labelled.reload()
-    assert samples.recall(labelled, "group_field") == "day"
-    assert labelled.info["theirs"] == 1
+def test_facts_about_a_dataset_are_kept_beside_other_people_s(five_rois):
+    five_rois.info["theirs"] = 1
+    five_rois.save()
+    samples.remember(five_rois, "group_field", "day")
+    samples.remember(five_rois, "other", 2)
+    five_rois.reload()
+    assert samples.recall(five_rois, "group_field") == "day"
+    assert five_rois.info["theirs"] == 1
 
 
-def test_values_of_a_new_field(labelled):
-    ids = labelled.values("id")
-    samples.write_values(labelled, "media_sha256", ids[:3], ["x", "y", "z"])
-    labelled.reload()
-    assert labelled.values("media_sha256") == ["x", "y", "z", None, None]
+def test_values_of_a_new_field(five_rois):
+    ids = five_rois.values("id")
+    samples.write_values(five_rois, "media_sha256", ids[:3], ["x", "y", "z"])
+    five_rois.reload()
+    assert five_rois.values("media_sha256") == ["x", "y", "z", None, None]
 
 
 def test_the_state_of_a_view_changes_with_its_samples(dataset):
