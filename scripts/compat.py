@@ -23,6 +23,8 @@ LOCK = "requirements.lock"
 # Whether the zips load, with all their operators, in FiftyOne's process and worker; the demo then goes round the loop.
 TESTS = ["tests/test_layout.py", "tests/test_zips.py"]
 DEMO = ["--count", "400", "--epochs", "6"]
+# With newer ones the server of the App of FiftyOne 1.12 does not start, though that FiftyOne allows them.
+OLD_APP = ("starlette<1", "strawberry-graphql<0.292")
 # FiftyOne's packages, whose versions tell one environment from another.
 TOLD = ("fiftyone", "fiftyone-brain", "torch", "numpy", "pymongo")
 
@@ -113,7 +115,8 @@ def environment(combination: Combination, python: str) -> Path:
         COMPAT.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / LOCK, ROOT / lock)
         asked = ["--group", "dev", "--universal", "--generate-hashes", "--no-header", "--quiet", "--output-file", lock]
-        setup(told, "uv", "pip", "compile", "pyproject.toml", *asked, "--upgrade-package", f"fiftyone=={oldest()}")
+        other = [word for name in (f"fiftyone=={oldest()}", *OLD_APP) for word in ("--upgrade-package", name)]
+        setup(told, "uv", "pip", "compile", "pyproject.toml", *asked, *other)
     setup(told, str(combination.folder.relative_to(ROOT)), lock)
     return combination.folder / "bin" / "python"
 
