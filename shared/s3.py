@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -64,6 +65,7 @@ def client(secrets: Mapping[str, str]) -> Any:
         StorageError: if the settings themselves cannot be used.
     """
     import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -83,17 +85,28 @@ def client(secrets: Mapping[str, str]) -> Any:
     )
     try:
         # A session of our own: boto3's default session is not safe to use from several threads.
+        core = botocore.session.get_session()
         session = boto3.session.Session(
+            botocore_session=core,
             aws_access_key_id=key or None,
             aws_secret_access_key=secret or None,
             aws_session_token=(secrets.get("AWS_SESSION_TOKEN") or None) if key else None,
             region_name=secrets.get("AWS_DEFAULT_REGION") or None,
         )
+        core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
         return session.client("s3", endpoint_url=secrets.get("AWS_ENDPOINT_URL") or None, config=config)
     except BotoCoreError as error:
         raise StorageError(f"The AWS settings cannot be used ({type(error).__name__}): check AWS's secrets.") from error
     except ValueError as error:
         raise StorageError("AWS_ENDPOINT_URL is not an address: write it as https://host:port.") from error
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    """Botocore's descriptions of the API; each session would read its own, which takes a fifth of a second."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def source(secrets: Mapping[str, str]) -> Source:

@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -107,15 +108,23 @@ def let_others_in(folder: Path) -> None:
         above.chmod(0o755)
 
 
-def aws(service: str, secrets: dict[str, str]) -> Any:
-    """A plain boto3 client, for tests to look behind the suite's own."""
+@cache
+def _aws_session() -> Any:
+    """The only one: each reads the descriptions of the API anew."""
     import boto3
 
-    return boto3.session.Session(
+    return boto3.session.Session()
+
+
+def aws(service: str, secrets: dict[str, str]) -> Any:
+    """A plain boto3 client, for tests to look behind the suite's own."""
+    return _aws_session().client(
+        service,
         aws_access_key_id=secrets["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=secrets["AWS_SECRET_ACCESS_KEY"],
         region_name=secrets["AWS_DEFAULT_REGION"],
-    ).client(service, endpoint_url=secrets["AWS_ENDPOINT_URL"])
+        endpoint_url=secrets["AWS_ENDPOINT_URL"],
+    )
 
 
 @pytest.fixture(scope="session")
