@@ -24,6 +24,7 @@ class EvaluatePredictions(SuiteOperator):
     def form(self, form: Form) -> None:
         """Draws the inputs."""
         dataset = form.ctx.dataset
+        # The newest, for those of the last list have been evaluated.
         form.predictions(free=True, default=next(iter(samples.predictions(dataset)), None))
         form.label_field()
         form.field("eval_key")

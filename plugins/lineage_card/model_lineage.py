@@ -210,6 +210,7 @@ class ModelLineage(Panel):
             foot.str(f"page_{page}_of_{pages}", default=where, view=types.MarkdownView(componentsProps=_IN_BAR))
 
     def _draw_filters(self, panel: types.Object, models: Sequence[str]) -> None:
+        # What they show at first is set in `on_load`: a `default` would send an event when it is drawn, as tabs do.
         bar = panel.h_stack("filters", gap=2, componentsProps=_BAR)
         choice = types.DropdownView(componentsProps=_IN_BAR)
         for value in (ALL, *models):
