@@ -21,10 +21,11 @@ from pydantic import BaseModel
 
 from .enterprise import users
 from .errors import InputError, SuiteError
-from .forms import Form, lost_selection, show_table
+from .forms import Form, lost_selection
 from .parameters import validate
 from .runs import Monitor, Run
 from .samples import not_samples
+from .tables import show_table
 from .wording import many
 
 # What each is for; every fiftyone.yml names them all.

@@ -22,7 +22,7 @@ PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/fiftyone.yml
 PACKAGES = {"classifier", "embeddings", "review", "sync", "lineage"}
 WORKFLOWS, JOBS, ENTERPRISE = "workflows", "jobs", "enterprise"
 DOORS = (
-    *("operators", "forms", "samples", "vectors", "clustered", "training_data", "focus_views", "selected"),
+    *("operators", "forms", "tables", "samples", "vectors", "clustered", "training_data", "focus_views", "selected"),
     *("workspaces", "labelled", "labelling", "media"),
 )
 # Not to be imported before an operator runs: together they take many seconds.
