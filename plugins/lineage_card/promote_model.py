@@ -26,7 +26,7 @@ class PromoteModel(SuiteOperator):
 
         alias: str = Field(
             pattern=f"^{NAME.pattern}$",
-            description=f"Such as candidate or staging; {PRODUCTION} has an operator of its own",
+            description="Such as candidate or staging; 'Promote to production' is for production",
             examples=["staging"],
         )
 
